@@ -1,6 +1,11 @@
 package meshapi
 
-import "time"
+import (
+	"encoding/binary"
+	"maps"
+	"slices"
+	"time"
+)
 
 // StatusInput asks for the state of the mesh.
 type StatusInput struct{}
@@ -188,4 +193,21 @@ type KeyringOutput struct {
 type KeyringKey struct {
 	KeyId   string
 	Primary bool
+}
+
+// Canonical is what Proof is computed over: every field but Proof itself, each
+// with its length before it, so that no two requests have the same bytes.
+func (in *EnrolInput) Canonical() []byte {
+	fields := []string{"fleetmesh enrol 1", in.ActivationId, in.CertificateRequest, in.NodeName,
+		in.Facts.IPAddress, in.Facts.Address, in.Facts.GossipAddress, in.Facts.ComputerName,
+		in.Facts.PlatformType, in.Facts.PlatformName, in.Facts.PlatformVersion, in.Facts.AgentVersion}
+	for _, key := range slices.Sorted(maps.Keys(in.Tags)) {
+		fields = append(fields, key, in.Tags[key])
+	}
+	var canonical []byte
+	for _, field := range fields {
+		canonical = binary.BigEndian.AppendUint32(canonical, uint32(len(field)))
+		canonical = append(canonical, field...)
+	}
+	return canonical
 }

@@ -1,0 +1,244 @@
+package agent
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// Version is the program's, set by the linker.
+var Version = "0.1.0-dev"
+
+// Config is a node's settings, as in meshd.yaml; every key is also a flag of
+// `meshd run`.
+type Config struct {
+	// DataDir is the node's directory. It is not in the file: the file lies in it.
+	DataDir string `yaml:"-"`
+
+	// NodeName is the node's Name and ComputerName. Default: the host name.
+	NodeName string `yaml:"node-name"`
+	// Bind is the one IP address that the node listens on and is reached at.
+	// Several nodes on one machine differ by it. Default: the machine's address.
+	Bind string `yaml:"bind"`
+	// GossipPort (tcp and udp) and APIPort (TLS) must be the same on all nodes.
+	GossipPort int `yaml:"gossip-port"`
+	APIPort    int `yaml:"api-port"`
+	// Socket is the local socket's path, mode 0600. Default: meshd.sock in DataDir.
+	Socket string `yaml:"socket,omitempty"`
+	// LogLevel is debug, info, warn or error. Debug costs some CPU and much disk.
+	LogLevel string `yaml:"log-level"`
+
+	// Voters is how many nodes vote at rest: 1, 3 or 5. More survive more failures
+	// and make each write wait for more disks. The leader's setting counts.
+	Voters int `yaml:"voters"`
+	// StandBys is how many nodes follow without a vote, ready to replace a dead
+	// voter at once. Each costs the leader's network one copy of every write.
+	StandBys int `yaml:"stand-bys"`
+	// VoterDeadAfter is how long a voter must be silent before a stand-by replaces
+	// it. Lower: less time with less tolerance; higher: a reboot moves no votes.
+	VoterDeadAfter Duration `yaml:"voter-dead-after"`
+
+	// DocumentsAtOnce is how many documents run on this node at the same time;
+	// the others wait in its queue. Higher: less waiting, more load.
+	DocumentsAtOnce int `yaml:"documents-at-once"`
+	// OutputLimit is how many bytes of a step's stdout, and of its stderr, this
+	// node keeps; what comes after is dropped with a mark.
+	OutputLimit int64 `yaml:"output-limit"`
+	// OutputRetention is how long whole outputs stay on this node.
+	OutputRetention Duration `yaml:"output-retention"`
+}
+
+// Duration is a time.Duration that YAML reads and writes as text ("30s").
+type Duration time.Duration
+
+// UnmarshalYAML reads Go's duration syntax.
+func (d *Duration) UnmarshalYAML(node *yaml.Node) error {
+	var text string
+	if err := node.Decode(&text); err != nil {
+		return err
+	}
+	return d.Set(text)
+}
+
+// MarshalYAML writes Go's duration syntax.
+func (d Duration) MarshalYAML() (any, error) { return time.Duration(d).String(), nil }
+
+// Set, String and Type make it a flag's value.
+func (d *Duration) Set(text string) error {
+	parsed, err := time.ParseDuration(text)
+	if err != nil {
+		return fmt.Errorf("%q is not a duration such as 30s or 720h", text)
+	}
+	*d = Duration(parsed)
+	return nil
+}
+
+func (d *Duration) String() string { return time.Duration(*d).String() }
+
+// Type names the value in help texts.
+func (d *Duration) Type() string { return "duration" }
+
+// DefaultConfig is what a node runs with where nothing else is said.
+func DefaultConfig() Config {
+	return Config{
+		GossipPort:      7946,
+		APIPort:         7947,
+		LogLevel:        "info",
+		Voters:          5,
+		StandBys:        1,
+		VoterDeadAfter:  Duration(30 * time.Second),
+		DocumentsAtOnce: 5,
+		OutputLimit:     64 << 20,
+		OutputRetention: Duration(30 * 24 * time.Hour),
+	}
+}
+
+// ErrConfig is wrapped by every error about a setting; its text names the key.
+var ErrConfig = errors.New("bad configuration")
+
+// ReadConfig reads a file over the defaults. Unknown keys and wrong types are
+// refused with their line.
+func ReadConfig(path string) (Config, error) {
+	c := DefaultConfig()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return c, fmt.Errorf("read configuration: %w", err)
+	}
+	decoder := yaml.NewDecoder(bytes.NewReader(data))
+	decoder.KnownFields(true)
+	if err := decoder.Decode(&c); err != nil && !errors.Is(err, io.EOF) {
+		return c, fmt.Errorf("%w in %s: %w", ErrConfig, path, err)
+	}
+	return c, nil
+}
+
+// Validate checks each value and the relations between them.
+func (c *Config) Validate() error {
+	bad := func(format string, args ...any) error {
+		return fmt.Errorf("%w: %s", ErrConfig, fmt.Sprintf(format, args...))
+	}
+	ip := net.ParseIP(c.Bind)
+	switch {
+	case c.NodeName == "" || len(c.NodeName) > 255:
+		return bad("node-name must have 1 to 255 characters")
+	case ip == nil:
+		return bad("bind must be an IP address, not %q", c.Bind)
+	case ip.IsUnspecified():
+		return bad("bind must be the one address that other nodes reach this node at, not %s", c.Bind)
+	case c.GossipPort < 1 || c.GossipPort > 65535:
+		return bad("gossip-port must be 1 to 65535, not %d", c.GossipPort)
+	case c.APIPort < 1 || c.APIPort > 65535:
+		return bad("api-port must be 1 to 65535, not %d", c.APIPort)
+	case c.GossipPort == c.APIPort:
+		return bad("gossip-port and api-port must differ, both are %d", c.APIPort)
+	case c.Voters != 1 && c.Voters != 3 && c.Voters != 5:
+		return bad("voters must be 1, 3 or 5, not %d: an even number survives no more failures than the odd one below it", c.Voters)
+	case c.StandBys < 0 || c.StandBys > 10:
+		return bad("stand-bys must be 0 to 10, not %d", c.StandBys)
+	case time.Duration(c.VoterDeadAfter) < 5*time.Second:
+		return bad("voter-dead-after must be at least 5s, or a slow disk costs a voter its vote; it is %s", &c.VoterDeadAfter)
+	case c.DocumentsAtOnce < 1 || c.DocumentsAtOnce > 1000:
+		return bad("documents-at-once must be 1 to 1000, not %d", c.DocumentsAtOnce)
+	case c.OutputLimit < 64<<10:
+		return bad("output-limit must be at least 65536 bytes, not %d", c.OutputLimit)
+	case time.Duration(c.OutputRetention) < time.Hour:
+		return bad("output-retention must be at least 1h, not %s", &c.OutputRetention)
+	}
+	switch c.LogLevel {
+	case "debug", "info", "warn", "error":
+	default:
+		return bad("log-level must be debug, info, warn or error, not %q", c.LogLevel)
+	}
+	return nil
+}
+
+// Address is host:port of the TLS port.
+func (c *Config) Address() string { return net.JoinHostPort(c.Bind, strconv.Itoa(c.APIPort)) }
+
+// GossipAddress is host:port of gossip.
+func (c *Config) GossipAddress() string { return net.JoinHostPort(c.Bind, strconv.Itoa(c.GossipPort)) }
+
+// SocketPath is where the local socket lies.
+func (c *Config) SocketPath() string {
+	if c.Socket != "" {
+		return c.Socket
+	}
+	return filepath.Join(c.DataDir, "meshd.sock")
+}
+
+// ConfigPath is where init and join keep the settings.
+func ConfigPath(dataDir string) string { return filepath.Join(dataDir, "meshd.yaml") }
+
+// complete fills what follows from the machine and validates.
+func (c *Config) complete() error {
+	if c.NodeName == "" {
+		name, err := os.Hostname()
+		if err != nil {
+			return fmt.Errorf("find the host name (or give --node-name): %w", err)
+		}
+		c.NodeName = name
+	}
+	if c.Bind == "" {
+		address, err := machineAddress()
+		if err != nil {
+			return err
+		}
+		c.Bind = address
+	}
+	return c.Validate()
+}
+
+// machineAddress is the first global unicast address of an interface that is
+// up, IPv4 before IPv6. It asks no network.
+func machineAddress() (string, error) {
+	interfaces, err := net.Interfaces()
+	if err != nil {
+		return "", fmt.Errorf("list network interfaces (or give --bind): %w", err)
+	}
+	var v6 string
+	for _, i := range interfaces {
+		if i.Flags&net.FlagUp == 0 || i.Flags&net.FlagLoopback != 0 {
+			continue
+		}
+		addresses, err := i.Addrs()
+		if err != nil {
+			continue // an interface that goes away while we look is not ours to bind
+		}
+		for _, a := range addresses {
+			network, ok := a.(*net.IPNet)
+			if !ok || !network.IP.IsGlobalUnicast() {
+				continue
+			}
+			if network.IP.To4() != nil {
+				return network.IP.String(), nil
+			}
+			if v6 == "" {
+				v6 = network.IP.String()
+			}
+		}
+	}
+	if v6 != "" {
+		return v6, nil
+	}
+	return "", errors.New("this machine has no address but loopback; give --bind with the address that other nodes reach it at")
+}
+
+// encode is the file's text.
+func (c *Config) encode() ([]byte, error) {
+	var buffer bytes.Buffer
+	buffer.WriteString("# The settings of this node; `meshd check-config` checks them, docs/operations.md explains them.\n")
+	encoder := yaml.NewEncoder(&buffer)
+	encoder.SetIndent(2)
+	if err := encoder.Encode(c); err != nil {
+		return nil, fmt.Errorf("encode configuration: %w", err)
+	}
+	return buffer.Bytes(), nil
+}

@@ -1,0 +1,144 @@
+package agent
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// ErrDirectoryComplete is returned by Init and Join for a directory that already
+// holds a node; nothing was changed.
+var ErrDirectoryComplete = errors.New("the directory already holds a node")
+
+// ErrDirectoryInUse is returned while another process runs the directory's node.
+var ErrDirectoryInUse = errors.New("the directory is in use by another process")
+
+// ErrNoNode is returned by Open for a directory that holds no (complete) node.
+var ErrNoNode = errors.New("the directory holds no node")
+
+// directory is the layout of a node's directory; docs/storage.md describes every
+// file. All of it is readable by its owner only.
+type directory string
+
+func (d directory) path(parts ...string) string {
+	return filepath.Join(append([]string{string(d)}, parts...)...)
+}
+
+func (d directory) nodeKey() string     { return d.path("identity", "node.key") }
+func (d directory) certificate() string { return d.path("identity", "node.crt") }
+func (d directory) caFile() string      { return d.path("identity", "ca.crt") }
+func (d directory) meshKey() string     { return d.path("identity", "mesh.key") }
+
+// identityFile is written last by init and join: a directory is complete when
+// it is there.
+func (d directory) identityFile() string { return d.path("identity", "identity.json") }
+func (d directory) gossipKeys() string   { return d.path("gossip", "keys.json") }
+func (d directory) gossip() string       { return d.path("gossip") }
+func (d directory) gate() string         { return d.path("gate.json") }
+func (d directory) store() string        { return d.path("store") }
+func (d directory) jobs() string         { return d.path("jobs") }
+func (d directory) admin() string        { return d.path("admin.yaml") }
+
+// make creates the directory and takes its lock; the returned function lets it
+// go.
+func (d directory) make() (unlock func(), err error) {
+	if err := os.MkdirAll(string(d), 0o700); err != nil {
+		return nil, fmt.Errorf("make the node's directory: %w", err)
+	}
+	return d.lock()
+}
+
+// lock makes sure that one process at a time works on the directory. The kernel
+// lets go of it when the process ends, however it ends.
+func (d directory) lock() (unlock func(), err error) {
+	path := d.path("lock")
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("lock the node's directory: %w", err)
+	}
+	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		file.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, fmt.Errorf("%w (%s is locked; stop that meshd first)", ErrDirectoryInUse, path)
+		}
+		return nil, fmt.Errorf("lock %s: %w", path, err)
+	}
+	return func() { file.Close() }, nil
+}
+
+// complete reports whether init or join has finished here.
+func (d directory) complete() (bool, error) {
+	_, err := os.Stat(d.identityFile())
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look for a node in %s: %w", string(d), err)
+	}
+	return true, nil
+}
+
+// writeFile replaces path as a whole: a crash leaves the old content or the new,
+// never a part. Mode 0600; the parent is made with 0700.
+func writeFile(path string, data []byte) error {
+	parent := filepath.Dir(path)
+	if err := os.MkdirAll(parent, 0o700); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	temporary := path + ".new"
+	file, err := os.OpenFile(temporary, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	_, err = file.Write(data)
+	if err == nil {
+		err = file.Sync()
+	}
+	if closeErr := file.Close(); err == nil {
+		err = closeErr
+	}
+	if err == nil {
+		err = os.Rename(temporary, path)
+	}
+	if err != nil {
+		os.Remove(temporary)
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return syncDirectory(parent)
+}
+
+func syncDirectory(path string) error {
+	dir, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("sync %s: %w", path, err)
+	}
+	defer dir.Close()
+	if err := dir.Sync(); err != nil {
+		return fmt.Errorf("sync %s: %w", path, err)
+	}
+	return nil
+}
+
+func writeJSON(path string, v any) error {
+	data, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return writeFile(path, append(data, '\n'))
+}
+
+func readJSON(path string, v any) error {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(data, v); err != nil {
+		return fmt.Errorf("read %s: %w", path, err)
+	}
+	return nil
+}

@@ -1,0 +1,247 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"net/http"
+	"os"
+	"slices"
+	"time"
+
+	"fleetmesh/agent/meshapi"
+	"fleetmesh/agent/peer"
+	"fleetmesh/internal/awsjson"
+	"fleetmesh/internal/pki"
+	"fleetmesh/raftstore"
+)
+
+// JoinOptions is what `meshd join` is told.
+type JoinOptions struct {
+	Config Config
+	Token  pki.JoinToken
+	// Tags are those the joiner asks for; the activation says which it may choose.
+	Tags map[string]string
+	// Progress, where set, is told in a sentence what is being tried.
+	Progress func(string)
+}
+
+// JoinResult is what the mesh answered.
+type JoinResult struct {
+	MeshID   string
+	MeshName string
+	NodeID   string
+}
+
+// EnrolError is the mesh's refusal to enrol; trying again without a change will
+// be refused again.
+type EnrolError struct{ Code, Message string }
+
+func (e *EnrolError) Error() string { return e.Code + ": " + e.Message }
+
+// joinTimeout bounds how long join looks for a mesh that answers.
+const joinTimeout = 60 * time.Second
+
+// Join enrols this machine. It is refused on a directory that holds a node
+// (ErrDirectoryComplete). An interrupted join resumes: the key pair stays, and
+// the mesh knows it.
+func Join(ctx context.Context, o JoinOptions) (JoinResult, error) {
+	named := o.Config.NodeName != ""
+	if err := o.Config.complete(); err != nil {
+		return JoinResult{}, err
+	}
+	if err := checkTags(o.Tags); err != nil {
+		return JoinResult{}, err
+	}
+	if o.Token.ActivationID == "" || o.Token.Code == "" || len(o.Token.Addresses) == 0 || o.Token.CAFingerprint == "" {
+		return JoinResult{}, errors.New("a join needs --token, or all of --id, --code, --peer and --ca-fingerprint")
+	}
+	dir := directory(o.Config.DataDir)
+	if complete, err := dir.complete(); err != nil {
+		return JoinResult{}, err
+	} else if complete {
+		return JoinResult{}, fmt.Errorf("%w: %s; nothing was changed", ErrDirectoryComplete, string(dir))
+	}
+	unlock, err := dir.make()
+	if err != nil {
+		return JoinResult{}, err
+	}
+	defer unlock()
+	if _, err := os.Stat(dir.store()); err == nil {
+		return JoinResult{}, fmt.Errorf("%s holds an unfinished `meshd init`; finish it, or delete the directory", string(dir))
+	}
+
+	keyPEM, err := os.ReadFile(dir.nodeKey())
+	if errors.Is(err, fs.ErrNotExist) {
+		key, keyErr := pki.NewKey()
+		if keyErr != nil {
+			return JoinResult{}, fmt.Errorf("make the node's key: %w", keyErr)
+		}
+		if keyPEM, err = pki.MarshalKey(key); err == nil {
+			err = writeFile(dir.nodeKey(), keyPEM)
+		}
+	}
+	if err != nil {
+		return JoinResult{}, fmt.Errorf("make the node's key: %w", err)
+	}
+	key, err := pki.ParseKey(keyPEM)
+	if err != nil {
+		return JoinResult{}, fmt.Errorf("%s: %w; delete the directory and join again", dir.nodeKey(), err)
+	}
+	request, err := pki.NewCertificateRequest(key)
+	if err != nil {
+		return JoinResult{}, fmt.Errorf("make the certificate request: %w", err)
+	}
+
+	input := meshapi.EnrolInput{
+		ActivationId: o.Token.ActivationID, CertificateRequest: string(request), Tags: o.Tags,
+		Facts: meshapi.EnrolFacts(nodeFacts(o.Config)),
+	}
+	if named {
+		input.NodeName = o.Config.NodeName
+	}
+	input.Proof = pki.EnrolmentProof(o.Token.Code, input.Canonical())
+
+	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
+	defer cancel()
+	output, err := enrol(ctx, o.Token, input, o.Progress)
+	if err != nil {
+		return JoinResult{}, err
+	}
+	if err := keepEnrolment(dir, o.Config, output); err != nil {
+		return JoinResult{}, err
+	}
+	return JoinResult{MeshID: output.MeshId, MeshName: output.MeshName, NodeID: output.NodeId}, nil
+}
+
+// enrol asks the token's addresses in turn until one answers for the mesh.
+func enrol(ctx context.Context, token pki.JoinToken, input meshapi.EnrolInput, progress func(string)) (*meshapi.EnrolOutput, error) {
+	body, err := awsjson.Marshal(&input)
+	if err != nil {
+		return nil, fmt.Errorf("encode the enrolment: %w", err)
+	}
+	client := &http.Client{
+		Timeout:   15 * time.Second,
+		Transport: &http.Transport{TLSClientConfig: pki.TLSConfigForJoin(token.CAFingerprint), TLSHandshakeTimeout: 5 * time.Second},
+	}
+	defer client.CloseIdleConnections()
+	var last error
+	for wait := 200 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
+		for _, address := range token.Addresses {
+			if progress != nil {
+				progress("asking " + address)
+			}
+			output, err := enrolAt(ctx, client, address, body)
+			var refused *EnrolError
+			if err == nil || errors.As(err, &refused) {
+				return output, err
+			}
+			last = fmt.Errorf("%s: %w", address, err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("no node of the mesh could enrol this machine; the last answer was %w; run the same command again when the mesh is back", last)
+		case <-time.After(wait):
+		}
+	}
+}
+
+// maxEnrolAnswer bounds what is read from a mesh, in bytes.
+const maxEnrolAnswer = 4 << 20
+
+func enrolAt(ctx context.Context, client *http.Client, address string, body []byte) (*meshapi.EnrolOutput, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://"+address+"/", bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	request.Header.Set("Content-Type", "application/x-amz-json-1.1")
+	request.Header.Set("X-Amz-Target", "Mesh.Enrol")
+	response, err := client.Do(request)
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close()
+	answer, err := io.ReadAll(io.LimitReader(response.Body, maxEnrolAnswer))
+	if err != nil {
+		return nil, fmt.Errorf("read the answer: %w", err)
+	}
+	if response.StatusCode == http.StatusOK {
+		var output meshapi.EnrolOutput
+		if err := awsjson.Unmarshal(answer, &output); err != nil {
+			return nil, fmt.Errorf("read the answer: %w", err)
+		}
+		return &output, nil
+	}
+	var failure struct {
+		Type    string `json:"__type"`
+		Message string `json:"message"`
+	}
+	if err := json.Unmarshal(answer, &failure); err != nil || failure.Type == "" {
+		return nil, fmt.Errorf("it answered with HTTP %d and no reason", response.StatusCode)
+	}
+	if response.StatusCode >= 500 {
+		return nil, fmt.Errorf("%s: %s", failure.Type, failure.Message)
+	}
+	return nil, &EnrolError{Code: failure.Type, Message: failure.Message}
+}
+
+// keepEnrolment writes what the mesh answered; identity.json comes last.
+func keepEnrolment(dir directory, config Config, output *meshapi.EnrolOutput) error {
+	var roster raftstore.Roster
+	if err := json.Unmarshal(output.Roster, &roster); err != nil {
+		return fmt.Errorf("read the mesh's roster: %w", err)
+	}
+	gate, err := peer.OpenGate(dir.gate(), output.MeshId)
+	if err != nil {
+		return err
+	}
+	if _, err := gate.Update(roster); err != nil {
+		return err
+	}
+	keys := gossipKeysFile{Version: output.KeyringVersion}
+	for _, text := range output.GossipKeys {
+		key, err := base64.StdEncoding.DecodeString(text)
+		if err != nil {
+			return fmt.Errorf("read the mesh's gossip keys: %w", err)
+		}
+		keys.Keys = append(keys.Keys, key)
+	}
+	if err := writeJSON(dir.gossipKeys(), keys); err != nil {
+		return err
+	}
+	if err := writeJSON(dir.path("gossip", "first-peers.json"), output.GossipPeers); err != nil {
+		return err
+	}
+	for _, file := range []struct{ path, content string }{{dir.caFile(), output.CACertificate}, {dir.certificate(), output.Certificate}} {
+		if err := writeFile(file.path, []byte(file.content)); err != nil {
+			return err
+		}
+	}
+	settings, err := config.encode()
+	if err != nil {
+		return err
+	}
+	if err := writeFile(ConfigPath(string(dir)), settings); err != nil {
+		return err
+	}
+	return writeJSON(dir.identityFile(), identityFacts{Version: identityVersion, MeshID: output.MeshId, MeshName: output.MeshName, NodeID: output.NodeId})
+}
+
+// checkTags refuses at once what the API would refuse later.
+func checkTags(tags map[string]string) error {
+	if len(tags) > 50 {
+		return fmt.Errorf("a node has at most 50 tags, not %d", len(tags))
+	}
+	for _, key := range slices.Sorted(maps.Keys(tags)) {
+		if key == "" || len([]rune(key)) > 128 || len([]rune(tags[key])) > 256 {
+			return fmt.Errorf("tag %q: keys have 1 to 128 characters, values up to 256", key)
+		}
+	}
+	return nil
+}
