@@ -231,6 +231,10 @@ func machineAddress() (string, error) {
 	return "", errors.New("this machine has no address but loopback; give --bind with the address that other nodes reach it at")
 }
 
+// Check validates a file's settings with this machine's defaults for what the
+// file leaves out, without changing anything.
+func (c Config) Check() error { return c.complete() }
+
 // encode is the file's text.
 func (c *Config) encode() ([]byte, error) {
 	var buffer bytes.Buffer

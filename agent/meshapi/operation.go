@@ -1,10 +1,9 @@
 package meshapi
 
 import (
-	"encoding/binary"
-	"maps"
-	"slices"
 	"time"
+
+	"fleetmesh/internal/pki"
 )
 
 // StatusInput asks for the state of the mesh.
@@ -195,19 +194,12 @@ type KeyringKey struct {
 	Primary bool
 }
 
-// Canonical is what Proof is computed over: every field but Proof itself, each
-// with its length before it, so that no two requests have the same bytes.
+// Canonical is what Proof is computed over: every field but Proof itself.
 func (in *EnrolInput) Canonical() []byte {
-	fields := []string{"fleetmesh enrol 1", in.ActivationId, in.CertificateRequest, in.NodeName,
-		in.Facts.IPAddress, in.Facts.Address, in.Facts.GossipAddress, in.Facts.ComputerName,
-		in.Facts.PlatformType, in.Facts.PlatformName, in.Facts.PlatformVersion, in.Facts.AgentVersion}
-	for _, key := range slices.Sorted(maps.Keys(in.Tags)) {
-		fields = append(fields, key, in.Tags[key])
-	}
-	var canonical []byte
-	for _, field := range fields {
-		canonical = binary.BigEndian.AppendUint32(canonical, uint32(len(field)))
-		canonical = append(canonical, field...)
-	}
-	return canonical
+	return pki.EnrolmentCanonical(pki.Enrolment{
+		ActivationID: in.ActivationId, CertificateRequest: in.CertificateRequest, NodeName: in.NodeName, Tags: in.Tags,
+		IPAddress: in.Facts.IPAddress, Address: in.Facts.Address, GossipAddress: in.Facts.GossipAddress, ComputerName: in.Facts.ComputerName,
+		PlatformType: in.Facts.PlatformType, PlatformName: in.Facts.PlatformName, PlatformVersion: in.Facts.PlatformVersion,
+		AgentVersion: in.Facts.AgentVersion,
+	})
 }

@@ -1,0 +1,54 @@
+# `make demo` and `make test` need Go and make, nothing else; docs/contributing.md tells what each target is for.
+GO      ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+PREFIX  ?= /usr
+LDFLAGS := -s -w -X fleetmesh/agent.Version=$(VERSION)
+BUILD   := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)'
+FUZZTIME ?= 20s
+
+.PHONY: build demo test e2e race lint fuzz bench dist install clean
+
+build:
+	@mkdir -p bin
+	$(BUILD) -o bin/ ./cmd/meshd ./cmd/meshctl
+
+demo: build
+	@bash test/demo/demo.sh
+
+test:
+	$(GO) test -timeout 9m ./...
+
+# Root: the real AWS CLI, processes killed for good.
+e2e: build
+	@bash test/e2e/run.sh
+
+race:
+	CGO_ENABLED=1 $(GO) test -race -timeout 20m ./...
+
+lint:
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$unformatted" ]; then echo "not gofmt-ed:"; echo "$$unformatted"; exit 1; fi
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+	$(GO) mod verify >/dev/null
+	$(GO) mod tidy -diff
+
+# Every fuzz target for FUZZTIME each.
+fuzz:
+	@set -e; for package in $$($(GO) list ./...); do \
+	  for target in $$($(GO) test -list '^Fuzz' $$package | grep '^Fuzz' || true); do \
+	    echo "$$package $$target"; $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$package; \
+	  done; done
+
+bench dist:
+	@echo "make $@ is not in this version" >&2; exit 2
+
+install: build
+	install -D -m 0755 bin/meshd $(DESTDIR)$(PREFIX)/sbin/meshd
+	install -D -m 0755 bin/meshctl $(DESTDIR)$(PREFIX)/bin/meshctl
+	install -D -m 0644 systemd/meshd.service $(DESTDIR)$(PREFIX)/lib/systemd/system/meshd.service
+	install -D -m 0644 systemd/meshd.tmpfiles $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/meshd.conf
+	install -D -m 0600 systemd/meshd.yaml $(DESTDIR)/etc/meshd/meshd.yaml.example
+	install -d -m 0700 $(DESTDIR)/var/lib/meshd
+
+clean:
+	rm -rf bin dist

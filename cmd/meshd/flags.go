@@ -1,0 +1,61 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"fleetmesh/agent"
+)
+
+// addSettings gives a command one flag for each key of meshd.yaml.
+func addSettings(flags *pflag.FlagSet, c *agent.Config) {
+	addAddress(flags, c)
+	flags.StringVar(&c.Socket, "socket", c.Socket, "path of the local socket (default meshd.sock in the data directory)")
+	flags.StringVar(&c.LogLevel, "log-level", c.LogLevel, "debug, info, warn or error")
+	flags.IntVar(&c.Voters, "voters", c.Voters, "how many nodes vote at rest: 1, 3 or 5 (the leader's setting counts)")
+	flags.IntVar(&c.StandBys, "stand-bys", c.StandBys, "how many nodes follow without a vote")
+	flags.Var(&c.VoterDeadAfter, "voter-dead-after", "silence after which a stand-by replaces a voter")
+	flags.IntVar(&c.DocumentsAtOnce, "documents-at-once", c.DocumentsAtOnce, "how many documents run on this node at a time")
+	flags.Int64Var(&c.OutputLimit, "output-limit", c.OutputLimit, "bytes of a step's stdout, and of its stderr, that are kept")
+	flags.Var(&c.OutputRetention, "output-retention", "how long whole outputs stay on this node")
+}
+
+// addAddress gives a command the settings that init and join need.
+func addAddress(flags *pflag.FlagSet, c *agent.Config) {
+	flags.StringVar(&c.Bind, "bind", c.Bind, "IP address of this node (default: the machine's address)")
+	flags.StringVar(&c.NodeName, "node-name", c.NodeName, "name of this node (default: the host name)")
+	flags.IntVar(&c.GossipPort, "gossip-port", c.GossipPort, "port of gossip, tcp and udp, the same on all nodes")
+	flags.IntVar(&c.APIPort, "api-port", c.APIPort, "TLS port of the API, the peers and Raft, the same on all nodes")
+}
+
+func addDataDir(cmd *cobra.Command, dir *string) {
+	cmd.Flags().StringVar(dir, "data-dir", "", "the node's directory (required)")
+}
+
+func requireDataDir(dir string) error {
+	if dir == "" {
+		return usageError{fmt.Errorf("--data-dir is required")}
+	}
+	return nil
+}
+
+// tagFlag is --tag K=V, repeatable.
+type tagFlag map[string]string
+
+func (t tagFlag) String() string { return "" }
+func (t tagFlag) Type() string   { return "K=V" }
+
+func (t tagFlag) Set(text string) error {
+	key, value, ok := strings.Cut(text, "=")
+	if !ok || key == "" {
+		return fmt.Errorf("a tag is written KEY=VALUE, not %q", text)
+	}
+	if old, twice := t[key]; twice {
+		return fmt.Errorf("tag %q is given twice, as %q and %q", key, old, value)
+	}
+	t[key] = value
+	return nil
+}
