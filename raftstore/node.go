@@ -1,7 +1,6 @@
 package raftstore
 
 import (
-	"strings"
 	"time"
 )
 
@@ -95,8 +94,8 @@ func ScanNodes(r Reader, start string, fn func(Node) bool) error {
 	return failed
 }
 
-// NodeIDFromKey returns the node id of a store key, for watchers.
-func NodeIDFromKey(key string) (id string, ok bool) { return strings.CutPrefix(key, nodePrefix) }
+// NodePrefix is the prefix to watch for changes of enrolled nodes.
+const NodePrefix = nodePrefix
 
 // PutNode writes n and its index, requiring that it is unchanged since it was
 // read (absent, for a new node).

@@ -1,0 +1,152 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"fleetmesh/agent/leader"
+	"fleetmesh/raftstore"
+)
+
+// holding is what a voter or stand-by has and a plain member has not: the store,
+// and the loops that live on it.
+type holding struct {
+	store  *raftstore.Store
+	leader *leader.Leader
+	// stop ends the loops; done is closed when they have ended.
+	stop  context.CancelFunc
+	loops sync.WaitGroup
+}
+
+// store returns the open store, nil on a plain member.
+func (a *Agent) store() *raftstore.Store {
+	a.holdingMu.RLock()
+	defer a.holdingMu.RUnlock()
+	if a.holding == nil {
+		return nil
+	}
+	return a.holding.store
+}
+
+// openStore opens the store and starts what lives on it. It is idempotent.
+func (a *Agent) openStore() error {
+	a.holdingMu.Lock()
+	defer a.holdingMu.Unlock()
+	if a.holding != nil {
+		return nil
+	}
+	if a.ctx.Err() != nil {
+		return raftstore.ErrClosed
+	}
+	store, err := raftstore.Open(raftstore.Config{
+		Dir: a.dir.store(), NodeID: a.identity.NodeID(), Address: a.config.Address(),
+		Stream: a.streams.open(), Log: a.log.With("part", "raft"),
+		Fatal: func(err error) { a.fail(fmt.Errorf("the store cannot go on: %w", err)) },
+	})
+	if err != nil {
+		return fmt.Errorf("open the store: %w", err)
+	}
+	h := &holding{store: store, leader: leader.New(a.leaderConfig(store))}
+	ctx, stop := context.WithCancel(a.ctx)
+	h.stop = stop
+	h.loops.Go(func() { store.Lead(ctx, h.leader.Run) })
+	h.loops.Go(func() { a.publishNodes(ctx, store) })
+	a.holding = h
+	return nil
+}
+
+// closeStore ends what lives on the store, then the store.
+func (a *Agent) closeStore() error {
+	a.holdingMu.Lock()
+	h := a.holding
+	a.holding = nil
+	a.holdingMu.Unlock()
+	if h == nil {
+		return nil
+	}
+	h.stop()
+	err := h.store.Close()
+	h.loops.Wait()
+	return err
+}
+
+// dropStore closes the store and deletes it with the mesh key: this node is a
+// plain member from now on.
+func (a *Agent) dropStore() error {
+	if err := a.closeStore(); err != nil {
+		return fmt.Errorf("close the store: %w", err)
+	}
+	if err := os.RemoveAll(a.dir.store()); err != nil {
+		return fmt.Errorf("delete the store: %w", err)
+	}
+	return a.identity.DropMeshKey()
+}
+
+// closeStoreLeadership hands leadership to another voter, if there is one, so
+// that the mesh does not wait for an election time-out.
+func (a *Agent) closeStoreLeadership(ctx context.Context) {
+	store := a.store()
+	if store == nil || !store.IsLeader() {
+		return
+	}
+	if err := store.TransferLeadership(ctx); err != nil && !errors.Is(err, raftstore.ErrNotLeader) {
+		a.log.Debug("hand over leadership", "error", err)
+	}
+}
+
+// publishInterval bounds how often the enrolled nodes are told to gossip, so that
+// a thousand joins are not a thousand scans.
+const publishInterval = 200 * time.Millisecond
+
+// publishNodes tells gossip the tags and addresses of the enrolled nodes, as the
+// store has them, whenever they change. Its owner is the holding.
+func (a *Agent) publishNodes(ctx context.Context, store *raftstore.Store) {
+	watch := store.Watch(raftstore.NodePrefix)
+	defer watch.Stop()
+	published := map[string]uint64{}
+	for {
+		g := a.gossip.Load()
+		if g != nil {
+			seen := map[string]bool{}
+			err := store.View(func(r raftstore.Reader) error {
+				return raftstore.ScanNodes(r, "", func(n raftstore.Node) bool {
+					seen[n.ID] = true
+					if published[n.ID] != n.ModifyIndex {
+						g.SetTags(n.ID, n.ModifyIndex, n.Tags)
+						published[n.ID] = n.ModifyIndex
+					}
+					return true
+				})
+			})
+			switch {
+			case errors.Is(err, raftstore.ErrClosed):
+				return
+			case err != nil:
+				a.log.Warn("read the enrolled nodes", "error", err)
+			}
+			for id := range published {
+				if !seen[id] {
+					delete(published, id)
+				}
+			}
+			a.reseed()
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(publishInterval):
+		}
+		if g == nil {
+			continue // it opens after the store
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-watch.C:
+		}
+	}
+}
