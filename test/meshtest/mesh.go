@@ -348,3 +348,29 @@ func (l *testLog) tail() string {
 	defer l.mu.Unlock()
 	return strings.Join(l.lines, "")
 }
+
+// Mesh is the client of the Mesh.* operations against this node; it does not
+// retry.
+func (n *Node) Mesh() *meshapi.Client {
+	return meshapi.NewClient(meshapi.Config{
+		Endpoint:    "https://" + n.Config.Address(),
+		HTTPClient:  &http.Client{Transport: n.transport(), Timeout: 60 * time.Second},
+		Credentials: credentials.NewStaticCredentialsProvider(n.mesh.Admin.AccessKeyID, n.mesh.Admin.SecretAccessKey, ""),
+		Region:      "us-east-1",
+		Retryer:     retryNothing{aws.NopRetryer{}},
+	})
+}
+
+// Socket is the client of the Mesh.* operations over the node's local socket.
+func (n *Node) Socket() *meshapi.Client {
+	return meshapi.NewClient(meshapi.Config{
+		Endpoint: "http://meshd", HTTPClient: n.SocketClient(), Region: "us-east-1", Retryer: retryNothing{aws.NopRetryer{}},
+	})
+}
+
+// retryNothing makes the SDK's NopRetryer a RetryerV2.
+type retryNothing struct{ aws.NopRetryer }
+
+func (retryNothing) GetAttemptToken(context.Context) (func(error) error, error) {
+	return func(error) error { return nil }, nil
+}
