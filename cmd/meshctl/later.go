@@ -1,0 +1,33 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+)
+
+// laterNouns are the nouns whose commands are named for good and not there yet.
+var laterNouns = []string{"parameter", "baseline", "patch", "patch-group", "window", "association", "snapshot"}
+
+// laterDocument are such commands of a noun that is there.
+var laterDocument = []string{"create", "update", "set-default", "versions", "delete", "validate"}
+
+func laterCommands() []*cobra.Command { return later(laterNouns) }
+
+func later(names []string) []*cobra.Command {
+	var commands []*cobra.Command
+	for _, name := range names {
+		commands = append(commands, &cobra.Command{
+			Use:                name,
+			Short:              "Not in this version",
+			Hidden:             true,
+			DisableFlagParsing: true, // whatever follows, the answer is the same
+			RunE:               func(cmd *cobra.Command, _ []string) error { return notInThisVersion(cmd.CommandPath()) },
+		})
+	}
+	return commands
+}
+
+func notInThisVersion(what string) error {
+	return &outcome{exit: exitUsage, message: fmt.Sprintf("`%s` is not in this version of fleetmesh", what)}
+}

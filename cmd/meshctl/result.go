@@ -1,0 +1,183 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ssm"
+	"github.com/aws/aws-sdk-go-v2/service/ssm/types"
+
+	"fleetmesh/agent/meshapi"
+)
+
+// commandDetail is what `run`, `command show` and `command wait` print: members
+// of the API's own outputs.
+type commandDetail struct {
+	Command            *types.Command
+	CommandInvocations []types.CommandInvocation
+}
+
+// detail reads the command and all its invocations with their steps.
+func (c *client) detail(ctx context.Context, id string) (*commandDetail, error) {
+	commands, err := c.ssm.ListCommands(ctx, &ssm.ListCommandsInput{CommandId: &id})
+	if err != nil {
+		return nil, err
+	}
+	d := &commandDetail{CommandInvocations: []types.CommandInvocation{}}
+	if len(commands.Commands) > 0 {
+		d.Command = &commands.Commands[0]
+	}
+	d.CommandInvocations, err = c.invocations(ctx, &ssm.ListCommandInvocationsInput{CommandId: &id, Details: true})
+	return d, err
+}
+
+func (c *client) invocations(ctx context.Context, in *ssm.ListCommandInvocationsInput) ([]types.CommandInvocation, error) {
+	in.MaxResults = aws.Int32(50)
+	all := []types.CommandInvocation{}
+	pages := ssm.NewListCommandInvocationsPaginator(c.ssm, in)
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, page.CommandInvocations...)
+	}
+	return all, nil
+}
+
+// printCourse shows a command: a line for each node, then the failures in full.
+func (a *app) printCourse(ctx context.Context, c *client, course *course) error {
+	if !a.forPeople() {
+		d, err := c.detail(ctx, course.commandID)
+		if err != nil {
+			return err
+		}
+		return a.print(d, nil)
+	}
+	var failed []meshapi.InvocationChange
+	for _, i := range course.invocations() {
+		if ended(i.Status) && i.Status != "Success" {
+			failed = append(failed, i)
+		}
+	}
+	texts := make([]string, len(failed))
+	inParallel(len(failed), func(at int) { texts[at] = a.failureText(ctx, c, course.commandID, failed[at]) })
+	return a.print(nil, func(w io.Writer) {
+		if len(course.nodes) > 0 {
+			a.showInvocations(w, course)
+		}
+		for _, text := range texts {
+			fmt.Fprintf(w, "\n%s", text)
+		}
+	})
+}
+
+// showInvocations writes the table of nodes.
+func (a *app) showInvocations(w io.Writer, course *course) {
+	all := course.invocations()
+	named := make(map[string]int)
+	for _, i := range all {
+		named[i.Name]++
+	}
+	t := newTable("NODE", "STATUS", "EXIT", "TIME", "OUTPUT")
+	for _, i := range all {
+		name := cmp.Or(i.Name, i.InstanceId)
+		if named[i.Name] > 1 {
+			name = i.Name + " " + i.InstanceId
+		}
+		output := i.FirstLine
+		if output == "" {
+			output = i.Reason
+		}
+		t.AppendRow([]any{cell(name), a.paintState(cmp.Or(i.StatusDetails, i.Status)), exitText(i), timeText(i), cell(output)})
+	}
+	a.renderTable(w, t)
+}
+
+// exitText is the exit code, once there is one.
+func exitText(i meshapi.InvocationChange) string {
+	if i.ResponseCode < 0 || !ended(i.Status) || i.StartedAt == nil {
+		return ""
+	}
+	return fmt.Sprint(i.ResponseCode)
+}
+
+func timeText(i meshapi.InvocationChange) string {
+	if i.StartedAt == nil || i.FinishedAt == nil {
+		return ""
+	}
+	return elapsed(i.FinishedAt.Sub(*i.StartedAt))
+}
+
+// failureText tells all that the API has about a node's failure.
+func (a *app) failureText(ctx context.Context, c *client, commandID string, i meshapi.InvocationChange) string {
+	var b strings.Builder
+	head := cmp.Or(cell(i.Name), i.InstanceId)
+	if i.Name != "" {
+		head += " (" + i.InstanceId + ")"
+	}
+	head += ": " + cell(cmp.Or(i.StatusDetails, i.Status))
+	if code := exitText(i); code != "" {
+		head += ", exit code " + code
+	}
+	fmt.Fprintln(&b, a.paint(a.outTerminal, red, head))
+	if i.Reason != "" {
+		fmt.Fprintf(&b, "  reason: %s\n", cell(i.Reason))
+	}
+	if i.StartedAt == nil {
+		return b.String() // nothing ran, so there is nothing to read
+	}
+	found, err := c.invocations(ctx, &ssm.ListCommandInvocationsInput{CommandId: &commandID, InstanceId: &i.InstanceId, Details: true})
+	if err != nil {
+		fmt.Fprintf(&b, "  its output could not be read: %s\n", cell(explain(err, false).Message))
+		return b.String()
+	}
+	cut := false
+	for _, invocation := range found {
+		for _, step := range invocation.CommandPlugins {
+			if step.Status == types.CommandPluginStatusSuccess {
+				continue
+			}
+			in := &ssm.GetCommandInvocationInput{CommandId: &commandID, InstanceId: &i.InstanceId}
+			if len(invocation.CommandPlugins) > 1 {
+				in.PluginName = step.Name
+				fmt.Fprintf(&b, "  step %s: %s, exit code %d\n", cell(aws.ToString(step.Name)), cell(cmp.Or(aws.ToString(step.StatusDetails), string(step.Status))), step.ResponseCode)
+			}
+			out, err := c.ssm.GetCommandInvocation(ctx, in)
+			if err != nil {
+				fmt.Fprintf(&b, "  its output could not be read: %s\n", cell(explain(err, false).Message))
+				continue
+			}
+			writeOutput(&b, "stderr", aws.ToString(out.StandardErrorContent))
+			writeOutput(&b, "stdout", aws.ToString(out.StandardOutputContent))
+			cut = cut || len([]rune(aws.ToString(out.StandardErrorContent))) >= maxStderr || len([]rune(aws.ToString(out.StandardOutputContent))) >= maxStdout
+		}
+	}
+	if cut {
+		fmt.Fprintf(&b, "  cut here; the whole: meshctl command output %s --node %s [--stderr]\n", commandID, i.InstanceId)
+	}
+	return b.String()
+}
+
+// What the API keeps of an output, in characters; the whole is on the node.
+const (
+	maxStdout = 24000
+	maxStderr = 8000
+)
+
+// writeOutput writes a script's output, indented, so that it cannot be taken for
+// ours.
+func writeOutput(w io.Writer, title, content string) {
+	if content == "" {
+		return
+	}
+	fmt.Fprintf(w, "  %s:\n", title)
+	content = strings.TrimRight(strings.ReplaceAll(content, "\r\n", "\n"), "\n")
+	for line := range strings.SplitSeq(printable(content, "\n\t"), "\n") {
+		fmt.Fprintln(w, strings.TrimRight("    "+line, " "))
+	}
+}

@@ -1,0 +1,126 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/spf13/cobra"
+)
+
+func (a *app) runCommand() *cobra.Command {
+	var o runOptions
+	cmd := &cobra.Command{
+		Use:   "run [DOCUMENT] {--targets SPEC | --nodes NODE,...} [-- COMMAND ARG...]",
+		Short: "Run a document or a command on nodes, and show what came of it",
+		Long: `run runs a document, or a command line after --, on nodes of the mesh, follows it
+and shows what came of it: a line for each node, then the failures in full.
+
+SPEC is tag:KEY=V1,V2 (nodes with one of the values), tag-key=K (nodes that have the
+tag) or all. Given several times, nodes have to fit all of them.
+
+A COMMAND of one word is a script line as it is; several words are the words of
+one command. It runs by the document AWS-RunShellScript.
+
+Nodes that are away are waited for, until the delivery timeout. Interrupting run does
+not stop the command: it goes on in the mesh.`,
+		Example: `  meshctl run --targets tag:role=web -- uptime
+  meshctl run --targets all --max-concurrency 10% --max-errors 1 -- 'apt-get update && df -h /'
+  meshctl run AWS-RunShellScript --nodes web-1,web-2 --parameter commands='echo $HOSTNAME'`,
+		Args: func(cmd *cobra.Command, arguments []string) error {
+			document, _ := splitAtDash(cmd, arguments)
+			if len(document) > 1 {
+				return fmt.Errorf("unexpected argument %q; a command goes after --", document[1])
+			}
+			return nil
+		},
+		Annotations:       map[string]string{annotationNotAll: "yes"},
+		ValidArgsFunction: a.completeDocuments(),
+		RunE: func(cmd *cobra.Command, arguments []string) error {
+			document, command := splitAtDash(cmd, arguments)
+			return a.run(cmd.Context(), o, document, command)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringArrayVar(&o.targets, "targets", nil, "which nodes: tag:KEY=V1,V2, tag-key=K or all (repeatable)")
+	flags.StringSliceVar(&o.nodes, "nodes", nil, "which nodes, by id or unique name")
+	flags.StringArrayVar(&o.parameters, "parameter", nil, "a parameter `NAME=VALUE` of the document (repeat a name for a list)")
+	flags.StringVar(&o.maxConcurrency, "max-concurrency", "", "on how many nodes at a time, as a number or percentage (default 50)")
+	flags.StringVar(&o.maxErrors, "max-errors", "", "how many failures may be before no further node begins, as a number or percentage (default 0)")
+	flags.Int32Var(&o.deliveryTimeout, "delivery-timeout", 0, "`seconds` after which a node that has not begun does not begin (default the mesh's)")
+	flags.IntVar(&o.executionTimeout, "execution-timeout", 0, "`seconds` a node may take (default the document's)")
+	flags.StringVar(&o.comment, "comment", "", "what it is for")
+	flags.BoolVar(&o.detach, "detach", false, "print the command's id and do not wait")
+	flags.StringVar(&o.retryFailed, "retry-failed", "", "not in this version")
+	flags.StringVar(&o.reboot, "reboot", "", "not in this version")
+	flags.Lookup("reboot").NoOptDefVal = "yes"
+	flags.MarkHidden("retry-failed")
+	flags.MarkHidden("reboot")
+	cmd.RegisterFlagCompletionFunc("nodes", a.completeNodes(false))
+	return cmd
+}
+
+// splitAtDash splits the arguments at --.
+func splitAtDash(cmd *cobra.Command, arguments []string) (before, after []string) {
+	if at := cmd.ArgsLenAtDash(); at >= 0 {
+		return arguments[:at], arguments[at:]
+	}
+	return arguments, nil
+}
+
+func (a *app) run(ctx context.Context, o runOptions, documents, command []string) error {
+	switch {
+	case o.retryFailed != "":
+		return notInThisVersion("meshctl run --retry-failed")
+	case o.reboot != "":
+		return notInThisVersion("meshctl run --reboot")
+	}
+	document := ""
+	if len(documents) > 0 {
+		document = documents[0]
+	}
+	in, err := sendInput(o, document, command)
+	if err != nil {
+		return err
+	}
+	c, err := a.connect()
+	if err != nil {
+		return err
+	}
+	out, err := c.send(ctx, in)
+	if err != nil {
+		if ctx.Err() != nil {
+			return &outcome{exit: exitInterrupted, code: "Interrupted", message: "interrupted before the mesh answered: `meshctl command list` tells whether it took the command"}
+		}
+		return err
+	}
+	id := aws.ToString(out.Command.CommandId)
+	if o.detach {
+		return a.print(out, func(w io.Writer) { fmt.Fprintln(w, id) })
+	}
+	a.note("command %s", id)
+	return a.await(ctx, c, id)
+}
+
+// await follows a command with a progress line, shows what came of it, and
+// returns its verdict.
+func (a *app) await(ctx context.Context, c *client, id string) error {
+	line := a.startProgress()
+	done, err := newWatcher(c, line.show, line.say).follow(ctx, id)
+	line.stop()
+	if err != nil {
+		goesOn := fmt.Sprintf("the command goes on in the mesh: `meshctl command wait %s` follows it, `meshctl command cancel %s` ends it", id, id)
+		if ctx.Err() != nil {
+			return &outcome{exit: exitInterrupted, code: "Interrupted", message: goesOn}
+		}
+		if passing(err) {
+			a.note("meshctl: %s", goesOn)
+		}
+		return err
+	}
+	if err := a.printCourse(ctx, c, done); err != nil {
+		return err
+	}
+	return done.verdict()
+}

@@ -1,0 +1,155 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ssm"
+	"github.com/aws/aws-sdk-go-v2/service/ssm/types"
+)
+
+// maxInstanceIDs and maxTargets are SendCommand's own bounds.
+const (
+	maxInstanceIDs = 50
+	maxTargets     = 5
+)
+
+// parseTargets reads --targets. Keys are ANDed, the values of one are ORed.
+func parseTargets(specs []string) ([]types.Target, error) {
+	var targets []types.Target
+	for _, spec := range specs {
+		if spec == "all" {
+			if len(specs) > 1 {
+				return nil, usagef("--targets all goes with no other target")
+			}
+			return []types.Target{{Key: aws.String("InstanceIds"), Values: []string{"*"}}}, nil
+		}
+		key, list, ok := strings.Cut(spec, "=")
+		if !ok || list == "" || key == "tag:" || (!strings.HasPrefix(key, "tag:") && key != "tag-key") {
+			return nil, usagef("--targets is tag:KEY=V1,V2 or tag-key=K or all, not %q", spec)
+		}
+		values := strings.Split(list, ",")
+		if slices.Contains(values, "") && len(values) > 1 {
+			return nil, usagef("--targets %q has an empty value", spec)
+		}
+		targets = append(targets, types.Target{Key: &key, Values: values})
+	}
+	if len(targets) > maxTargets {
+		return nil, usagef("--targets may be given %d times at most", maxTargets)
+	}
+	return targets, nil
+}
+
+// parseParameters reads --parameter; a name that is repeated has several values.
+func parseParameters(texts []string) (map[string][]string, error) {
+	parameters := make(map[string][]string)
+	for _, text := range texts {
+		name, value, ok := strings.Cut(text, "=")
+		if !ok || name == "" {
+			return nil, usagef("--parameter is NAME=VALUE, not %q", text)
+		}
+		parameters[name] = append(parameters[name], value)
+	}
+	return parameters, nil
+}
+
+// runOptions is what `run` is told.
+type runOptions struct {
+	targets          []string
+	nodes            []string
+	parameters       []string
+	maxConcurrency   string
+	maxErrors        string
+	deliveryTimeout  int32 // seconds; 0 is the mesh's default
+	executionTimeout int   // seconds; 0 is the document's default
+	comment          string
+	detach           bool
+	retryFailed      string
+	reboot           string
+}
+
+// shellDocument runs a COMMAND.
+const shellDocument = "AWS-RunShellScript"
+
+// sendInput makes the request of a command line; document is "" and command
+// empty where not given. The nodes are still as the user named them.
+func sendInput(o runOptions, document string, command []string) (*ssm.SendCommandInput, error) {
+	parameters, err := parseParameters(o.parameters)
+	if err != nil {
+		return nil, err
+	}
+	if len(command) > 0 {
+		if parameters["commands"] != nil {
+			return nil, usagef("give the commands after -- or as --parameter commands=…, not both")
+		}
+		line := commandLine(command)
+		if strings.TrimSpace(line) == "" {
+			return nil, usagef("the command after -- is empty")
+		}
+		parameters["commands"] = []string{line}
+		if document == "" {
+			document = shellDocument
+		}
+	}
+	if document == "" {
+		return nil, usagef("say what to run: a DOCUMENT, or a COMMAND after --")
+	}
+	if o.executionTimeout < 0 || o.deliveryTimeout < 0 {
+		return nil, usagef("a timeout is a positive number of seconds")
+	}
+	if o.executionTimeout > 0 {
+		if parameters["executionTimeout"] != nil {
+			return nil, usagef("give --execution-timeout or --parameter executionTimeout=…, not both")
+		}
+		parameters["executionTimeout"] = []string{fmt.Sprint(o.executionTimeout)}
+	}
+	targets, err := parseTargets(o.targets)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case len(targets) > 0 && len(o.nodes) > 0:
+		return nil, usagef("--targets and --nodes exclude each other")
+	case len(targets) == 0 && len(o.nodes) == 0:
+		return nil, usagef("say where: --targets tag:KEY=VALUE, --targets all or --nodes NODE,…")
+	case len(o.nodes) > maxInstanceIDs:
+		return nil, usagef("--nodes takes %d nodes at most; use --targets", maxInstanceIDs)
+	case slices.Contains(o.nodes, ""):
+		return nil, usagef("--nodes has an empty name")
+	}
+	in := &ssm.SendCommandInput{DocumentName: &document, Targets: targets, InstanceIds: o.nodes}
+	if len(parameters) > 0 {
+		in.Parameters = parameters
+	}
+	if o.deliveryTimeout > 0 {
+		in.TimeoutSeconds = &o.deliveryTimeout
+	}
+	for value, member := range map[*string]**string{&o.maxConcurrency: &in.MaxConcurrency, &o.maxErrors: &in.MaxErrors, &o.comment: &in.Comment} {
+		if *value != "" {
+			*member = value
+		}
+	}
+	return in, nil
+}
+
+// send resolves the nodes' names and sends the command.
+func (c *client) send(ctx context.Context, in *ssm.SendCommandInput) (*ssm.SendCommandOutput, error) {
+	if len(in.InstanceIds) > 0 {
+		ids, err := c.nodeIDs(ctx, in.InstanceIds)
+		if err != nil {
+			return nil, err
+		}
+		in.InstanceIds = ids
+	}
+	out, err := c.ssm.SendCommand(ctx, in)
+	if err != nil {
+		return nil, err
+	}
+	if out.Command == nil || aws.ToString(out.Command.CommandId) == "" {
+		return nil, fmt.Errorf("the mesh's answer names no command")
+	}
+	return out, nil
+}
