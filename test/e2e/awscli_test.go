@@ -34,7 +34,7 @@ func TestTheAWSCLI(t *testing.T) {
 		}
 		var got struct {
 			Status, StatusDetails, StandardOutputContent, StandardErrorContent string
-			ResponseCode                                                     int
+			ResponseCode                                                       int
 		}
 		m.awsJSON(through, &got, "get-command-invocation", "--command-id", sent.Command.CommandId, "--instance-id", m.nodes[0].id)
 		if got.Status != "Success" || got.StandardOutputContent != "out\n" || got.StandardErrorContent != "err\n" || got.ResponseCode != 0 {

@@ -1,0 +1,110 @@
+package agent
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// TestExampleConfiguration: the shipped example is good, and names every key.
+func TestExampleConfiguration(t *testing.T) {
+	const path = "../systemd/meshd.yaml"
+	got, err := ReadConfig(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := got.Check(); err != nil {
+		t.Error(err)
+	}
+	want := DefaultConfig()
+	want.Socket = "/run/meshd/meshd.sock"
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("the example differs from the defaults that it documents:\n%+v\n%+v", got, want)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	typ := reflect.TypeFor[Config]()
+	for i := range typ.NumField() {
+		key, _, _ := strings.Cut(typ.Field(i).Tag.Get("yaml"), ",")
+		if key != "-" && !strings.Contains(string(text), key+":") {
+			t.Errorf("the example does not show %s", key)
+		}
+	}
+}
+
+func TestReadConfigRefuses(t *testing.T) {
+	for name, c := range map[string]struct{ text, want string }{
+		"unknown key":   {"voters: 3\nvoter: 3\n", "line 2"},
+		"wrong type":    {"voters: many\n", "line 1"},
+		"bad duration":  {"voter-dead-after: 30\n", "30"},
+		"twice":         {"voters: 3\nvoters: 5\n", "voters"},
+		"not a mapping": {"- a\n", "line 1"},
+	} {
+		path := filepath.Join(t.TempDir(), "meshd.yaml")
+		if err := os.WriteFile(path, []byte(c.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err := ReadConfig(path)
+		if !errors.Is(err, ErrConfig) || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want ErrConfig with %q", name, err, c.want)
+		}
+	}
+}
+
+func TestValidateNamesTheKey(t *testing.T) {
+	for key, change := range map[string]func(*Config){
+		"node-name":         func(c *Config) { c.NodeName = strings.Repeat("x", 256) },
+		"bind":              func(c *Config) { c.Bind = "0.0.0.0" },
+		"gossip-port":       func(c *Config) { c.GossipPort = 70000 },
+		"api-port":          func(c *Config) { c.APIPort = c.GossipPort },
+		"voters":            func(c *Config) { c.Voters = 4 },
+		"stand-bys":         func(c *Config) { c.StandBys = -1 },
+		"voter-dead-after":  func(c *Config) { c.VoterDeadAfter = Duration(time.Second) },
+		"documents-at-once": func(c *Config) { c.DocumentsAtOnce = 0 },
+		"output-limit":      func(c *Config) { c.OutputLimit = 1 },
+		"output-retention":  func(c *Config) { c.OutputRetention = 0 },
+		"log-level":         func(c *Config) { c.LogLevel = "loud" },
+	} {
+		c := DefaultConfig()
+		c.NodeName, c.Bind = "n", "127.0.0.1"
+		if err := c.Validate(); err != nil {
+			t.Fatal(err)
+		}
+		change(&c)
+		if err := c.Validate(); !errors.Is(err, ErrConfig) || !strings.Contains(err.Error(), key) {
+			t.Errorf("%s: %v", key, err)
+		}
+	}
+}
+
+func TestConfigSurvivesItsFile(t *testing.T) {
+	c := DefaultConfig()
+	c.NodeName, c.Bind, c.VoterDeadAfter = "n: 1", "127.0.0.9", Duration(90*time.Second)
+	data, err := c.encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var back Config
+	if err := yaml.Unmarshal(data, &back); err != nil || !reflect.DeepEqual(c, back) {
+		t.Errorf("%+v, %v, want %+v", back, err, c)
+	}
+}
+
+func TestRenewalDue(t *testing.T) {
+	end := time.Date(2026, 5, 8, 0, 0, 0, 0, time.UTC)
+	born := end.Add(-7 * 24 * time.Hour)
+	for _, spread := range []float64{0, 0.5, 0.999} {
+		due := renewalDue(end, spread)
+		if due.After(end.Add(-56*time.Hour)) || due.Before(born.Add(84*time.Hour)) {
+			t.Errorf("spread %v: due %s after birth, want between half and two thirds of the life", spread, due.Sub(born))
+		}
+	}
+}
