@@ -26,7 +26,7 @@ type app struct {
 func run(ctx context.Context, s surroundings, arguments []string) int {
 	a := &app{surroundings: s}
 	root := a.rootCommand()
-	root.SetArgs(arguments)
+	root.SetArgs(append([]string{}, arguments...)) // nil would mean the process's own
 	root.SetIn(s.in)
 	root.SetOut(s.out)
 	root.SetErr(s.err)

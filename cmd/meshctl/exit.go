@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 
 	"github.com/aws/smithy-go"
@@ -161,6 +162,9 @@ func usageHint(e *usageError) string {
 	return fmt.Sprintf("`%s --help` tells how it is used", e.path)
 }
 
+// ownCodes are meshctl's own; people read the sentence alone.
+var ownCodes = []string{"Usage", "NotInThisVersion", "Unreachable", "NoLeader", "Timeout", "Failed", "Declined", "Interrupted"}
+
 // report tells a failure on stderr, as an object when the data is one as well.
 func (a *app) report(f failure) {
 	if f.Message == "" {
@@ -174,9 +178,7 @@ func (a *app) report(f failure) {
 		}
 	}
 	line := printable(f.Message, "\n")
-	switch f.Code {
-	case "Usage", "Unreachable", "Timeout", "Failed", "Interrupted", "":
-	default:
+	if !slices.Contains(ownCodes, f.Code) {
 		line = f.Code + ": " + line
 	}
 	fmt.Fprintf(a.err, "%s %s\n", a.paint(a.errTerminal, red, "meshctl:"), line)

@@ -29,5 +29,5 @@ func later(names []string) []*cobra.Command {
 }
 
 func notInThisVersion(what string) error {
-	return &outcome{exit: exitUsage, message: fmt.Sprintf("`%s` is not in this version of fleetmesh", what)}
+	return &outcome{exit: exitUsage, code: "NotInThisVersion", message: fmt.Sprintf("`%s` is not in this version of fleetmesh", what)}
 }

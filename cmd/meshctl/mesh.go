@@ -56,7 +56,7 @@ func (a *app) meshStatus(ctx context.Context) error {
 		return err
 	}
 	if status.Leader == "" {
-		return &outcome{exit: exitUnreachable, message: "the mesh has no leader"}
+		return &outcome{exit: exitUnreachable, code: "NoLeader", message: "the mesh has no leader"}
 	}
 	return nil
 }
@@ -110,6 +110,9 @@ func (a *app) showStatus(w io.Writer, s *meshapi.StatusOutput, names map[string]
 	tolerance := fmt.Sprintf("%s may fail before writing stops", count(s.FailureTolerance, "voter"))
 	if s.FailureTolerance == 0 {
 		tolerance = "no voter may fail: writing would stop"
+	}
+	if s.Leader == "" {
+		tolerance = "" // it is used up
 	}
 	nodes := fmt.Sprintf("%d online", s.Nodes.Online)
 	if s.Nodes.ConnectionLost > 0 {

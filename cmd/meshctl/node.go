@@ -378,7 +378,7 @@ func (a *app) nodeRemove(ctx context.Context, given string, yes bool) error {
 			name = fmt.Sprintf("%s (%s)", cell(given), id)
 		}
 		if !a.confirm(ctx, fmt.Sprintf("Shut %s out of the mesh for good? [y/N] ", name)) {
-			return &outcome{exit: exitRefused, message: "nothing was changed"}
+			return &outcome{exit: exitRefused, code: "Declined", message: "nothing was changed"}
 		}
 	}
 	out, err := c.ssm.DeregisterManagedInstance(ctx, &ssm.DeregisterManagedInstanceInput{InstanceId: &id})

@@ -99,7 +99,9 @@ func (a *app) run(ctx context.Context, o runOptions, documents, command []string
 	if o.detach {
 		return a.print(out, func(w io.Writer) { fmt.Fprintln(w, id) })
 	}
-	a.note("command %s", id)
+	if a.forPeople() {
+		a.note("command %s", id)
+	}
 	return a.await(ctx, c, id)
 }
 

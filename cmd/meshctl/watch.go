@@ -76,7 +76,7 @@ func (c *course) verdict() error {
 	if s.Status == "Success" && succeeded >= s.TargetCount {
 		return nil
 	}
-	return &outcome{exit: exitNotAll, code: details, message: fmt.Sprintf("%s: success on %d of %s", details, succeeded, count(s.TargetCount, "node"))}
+	return &outcome{exit: exitNotAll, code: details, message: fmt.Sprintf("success on %d of %s", succeeded, count(s.TargetCount, "node"))}
 }
 
 // watcher follows a command by long polls.
