@@ -153,7 +153,9 @@ func TestEnv(t *testing.T) {
 	if err != nil || len(left) > 0 {
 		t.Errorf("left behind: %q, %v", left, err)
 	}
-	token := func(s *surroundings) { s.getenv = func(name string) string { return map[string]string{"AWS_SESSION_TOKEN": "x"}[name] } }
+	token := func(s *surroundings) {
+		s.getenv = func(name string) string { return map[string]string{"AWS_SESSION_TOKEN": "x"}[name] }
+	}
 	if r := m.runIn(token, "env"); r.code != 0 || r.out != want || !strings.Contains(r.err, "AWS_SESSION_TOKEN") {
 		t.Errorf("with a session token: %+v", r)
 	}

@@ -139,7 +139,7 @@ func explain(err error, interrupted bool) failure {
 	case errors.As(err, &sending), errors.As(err, &network):
 		return failure{Code: "Unreachable", Message: "the connection broke before an answer came; what was asked may have been done: " + reachText(err), Exit: exitUnreachable}
 	}
-	return failure{Code: "Failed", Message: err.Error(), Exit: exitRefused}
+	return failure{Code: "Error", Message: err.Error(), Exit: exitRefused}
 }
 
 // reachText is the innermost part of an error that says where and why.
@@ -163,7 +163,7 @@ func usageHint(e *usageError) string {
 }
 
 // ownCodes are meshctl's own; people read the sentence alone.
-var ownCodes = []string{"Usage", "NotInThisVersion", "Unreachable", "NoLeader", "Timeout", "Failed", "Declined", "Interrupted"}
+var ownCodes = []string{"Usage", "NotInThisVersion", "Unreachable", "NoLeader", "Timeout", "Error", "Declined", "Interrupted"}
 
 // report tells a failure on stderr, as an object when the data is one as well.
 func (a *app) report(f failure) {

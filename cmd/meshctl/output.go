@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -64,15 +65,16 @@ func encodeYAML(v any) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	var node yaml.Node
-	if err := yaml.Unmarshal(content, &node); err != nil { // JSON is YAML
+	decoder := json.NewDecoder(bytes.NewReader(content))
+	decoder.UseNumber()
+	node, err := yamlNode(decoder)
+	if err != nil {
 		return nil, err
 	}
-	plain(&node)
 	var buffer bytes.Buffer
 	encoder := yaml.NewEncoder(&buffer)
 	encoder.SetIndent(2)
-	if err := encoder.Encode(&node); err != nil {
+	if err := encoder.Encode(node); err != nil {
 		return nil, err
 	}
 	if err := encoder.Close(); err != nil {
@@ -81,14 +83,39 @@ func encodeYAML(v any) ([]byte, error) {
 	return buffer.Bytes(), nil
 }
 
-// plain takes JSON's look off a YAML tree; the tags keep strings strings.
-func plain(node *yaml.Node) {
-	if (node.Kind != yaml.MappingNode && node.Kind != yaml.SequenceNode) || len(node.Content) > 0 {
-		node.Style = 0
+// yamlNode turns the next JSON value into YAML. It is not left to the YAML parser,
+// which refuses some characters that JSON has. The tags keep strings strings.
+func yamlNode(decoder *json.Decoder) (*yaml.Node, error) {
+	token, err := decoder.Token()
+	if err != nil {
+		return nil, err
 	}
-	for _, child := range node.Content {
-		plain(child)
+	switch value := token.(type) {
+	case json.Delim:
+		node := &yaml.Node{Kind: yaml.MappingNode}
+		if value == '[' {
+			node.Kind = yaml.SequenceNode
+		}
+		for decoder.More() { // a member's name is a value of its own here
+			child, err := yamlNode(decoder)
+			if err != nil {
+				return nil, err
+			}
+			node.Content = append(node.Content, child)
+		}
+		if len(node.Content) == 0 {
+			node.Style = yaml.FlowStyle
+		}
+		_, err := decoder.Token() // the end
+		return node, err
+	case string:
+		return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: value}, nil
+	case json.Number:
+		return &yaml.Node{Kind: yaml.ScalarNode, Value: value.String()}, nil
+	case bool:
+		return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!bool", Value: strconv.FormatBool(value)}, nil
 	}
+	return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!null", Value: "null"}, nil
 }
 
 // newTable returns a table without lines, as ps and kubectl print them.

@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -50,7 +51,7 @@ func newFakeMesh(t *testing.T) *fakeMesh {
 	t.Helper()
 	m := &fakeMesh{t: t, home: t.TempDir(), answers: map[string]answer{}}
 	m.server = httptest.NewUnstartedServer(m)
-	m.server.Config.ErrorLog = nil
+	m.server.Config.ErrorLog = log.New(io.Discard, "", 0) // handshakes fail on purpose
 	m.server.StartTLS()
 	t.Cleanup(m.server.Close)
 	m.writeConfig(filepath.Join(m.home, ".config", "meshctl", "config.yaml"), m.server.URL)
