@@ -1,0 +1,120 @@
+package gossip
+
+import (
+	"context"
+	"math/rand/v2"
+	"slices"
+	"time"
+)
+
+// How the pauses of spreading follow from GossipInterval.
+const (
+	// spreadGrace gossip intervals (1s) are given to broadcasts, which usually
+	// make the rest unnecessary.
+	spreadGrace = 5
+	// spreadRetry (5s) is the pause before what did not help is done again.
+	spreadRetry = 25
+	// spreadJoins is how many push/pulls one round may do.
+	spreadJoins = 3
+	// spreadBroadcasts is how many broadcasts one round may queue again.
+	spreadBroadcasts = 64
+)
+
+// announceLoop tells all when what this node says about itself has changed.
+func (g *Gossip) announceLoop(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-g.wakeAnnounce:
+		}
+		// It waits until the news has gone out, which also spaces announcements; the
+		// only error is that this took longer, and the news is still queued then.
+		_ = g.list.UpdateNode(2 * g.config.Timings.GossipInterval)
+	}
+}
+
+// spreadLoop notices by what the nodes announce that tags are not where they
+// belong, and does something about it without waiting for the next push/pull.
+func (g *Gossip) spreadLoop(ctx context.Context) {
+	interval := g.config.Timings.GossipInterval
+	again := time.NewTimer(time.Hour)
+	defer again.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-g.wakeSpread:
+		case <-again.C:
+		}
+		if g.spreadWork().none() {
+			continue
+		}
+		if !sleep(ctx, jittered(spreadGrace*interval)) {
+			return
+		}
+		for range spreadJoins {
+			work := g.spreadWork()
+			far := g.tellByBroadcast(work.tell)
+			address := g.pickAddress(append(far, work.ask...))
+			if address == "" || ctx.Err() != nil {
+				break
+			}
+			if g.join(address) != nil {
+				break
+			}
+		}
+		again.Reset(jittered(spreadRetry * interval))
+	}
+}
+
+func (g *Gossip) spreadWork() spreadWork {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return planSpread(g.config.NodeID, g.members, g.tags)
+}
+
+// tellByBroadcast queues the tags of these nodes again, and returns those whose
+// tags do not fit into a packet.
+func (g *Gossip) tellByBroadcast(ids []string) (far []string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	queued := 0
+	for _, id := range ids {
+		c := g.tags[id]
+		if c == nil {
+			continue
+		}
+		if len(encodeMessage(id, c)) > broadcastLimit {
+			far = append(far, id)
+		} else if queued < spreadBroadcasts {
+			g.broadcastTags(id, c)
+			queued++
+		}
+	}
+	return far
+}
+
+// pickAddress returns the gossip address of one of the nodes, or "".
+func (g *Gossip) pickAddress(ids []string) string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	ids = slices.DeleteFunc(ids, func(id string) bool { return g.members[id] == nil || !g.members[id].alive })
+	if len(ids) == 0 {
+		return ""
+	}
+	return g.members[ids[rand.N(len(ids))]].gossipAddress
+}
+
+// anyAlive returns the address of some other living node, or "".
+func (g *Gossip) anyAlive() string {
+	g.mu.Lock()
+	var ids []string
+	for id, m := range g.members {
+		if m.alive && id != g.config.NodeID {
+			ids = append(ids, id)
+		}
+	}
+	g.mu.Unlock()
+	return g.pickAddress(ids)
+}
