@@ -20,7 +20,7 @@ and shows what came of it: a line for each node, then the failures in full.
 SPEC is tag:KEY=V1,V2 (nodes with one of the values), tag-key=K (nodes that have the
 tag) or all. Given several times, nodes have to fit all of them.
 
-A COMMAND of one word is a script line as it is; several words are the words of
+A COMMAND of one argument is a script line as it is; several are the words of
 one command. It runs by the document AWS-RunShellScript.
 
 Nodes that are away are waited for, until the delivery timeout. Interrupting run does
