@@ -2,7 +2,7 @@
 GO      ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 PREFIX  ?= /usr
-LDFLAGS := -s -w -X fleetmesh/agent.Version=$(VERSION)
+LDFLAGS := -s -w -X fleetmesh/agent.Version=$(VERSION) -X main.version=$(VERSION)
 BUILD   := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)'
 FUZZTIME ?= 20s
 
