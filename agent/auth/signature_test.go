@@ -74,7 +74,7 @@ func TestGoodSignatureNamesItsCaller(t *testing.T) {
 		"with spaces":           {"X-Amz-Meta-Note": "  two   blanks  "},
 	} {
 		r := signed(t, `{"MaxResults":5}`, signing{}, header)
-		got, err := Verify(context.Background(), r, lookup, now)
+		got, err := Verify(r, lookup, now)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
@@ -91,14 +91,14 @@ func TestGoodSignatureNamesItsCaller(t *testing.T) {
 func TestUnsignedExtrasDoNotMatter(t *testing.T) {
 	r := signed(t, `{}`, signing{}, nil)
 	r.Header.Set("Via", "a proxy")
-	if _, err := Verify(context.Background(), r, lookup, now); err != nil {
+	if _, err := Verify(r, lookup, now); err != nil {
 		t.Fatal(err)
 	}
 }
 
 func TestClockSkewWithin15MinutesIsAccepted(t *testing.T) {
 	for _, off := range []time.Duration{-MaxSkew, -14 * time.Minute, 14 * time.Minute, MaxSkew} {
-		if _, err := Verify(context.Background(), signed(t, `{}`, signing{at: now.Add(off)}, nil), lookup, now); err != nil {
+		if _, err := Verify(signed(t, `{}`, signing{at: now.Add(off)}, nil), lookup, now); err != nil {
 			t.Errorf("%s off: %v", off, err)
 		}
 	}
@@ -186,7 +186,7 @@ func TestRefusals(t *testing.T) {
 
 func wantRefusal(t *testing.T, r Request, code, says string) {
 	t.Helper()
-	principal, err := Verify(context.Background(), r, lookup, now)
+	principal, err := Verify(r, lookup, now)
 	var refused smithy.APIError
 	if !errors.As(err, &refused) {
 		t.Fatalf("got %+v, %v; want %s", principal, err, code)
@@ -237,7 +237,7 @@ func TestMalformedHeaders(t *testing.T) {
 
 func TestLookupFailureIsNoRefusal(t *testing.T) {
 	broken := errors.New("the store is closed")
-	_, err := Verify(context.Background(), signed(t, `{}`, signing{}, nil), func(string) (Key, bool, error) { return Key{}, false, broken }, now)
+	_, err := Verify(signed(t, `{}`, signing{}, nil), func(string) (Key, bool, error) { return Key{}, false, broken }, now)
 	var refused smithy.APIError
 	if !errors.Is(err, broken) || errors.As(err, &refused) {
 		t.Fatalf("got %v", err)
@@ -248,11 +248,11 @@ func TestReplacedSecretIsNotRemembered(t *testing.T) {
 	secret := "first"
 	changing := func(string) (Key, bool, error) { return Key{Secret: secret}, true, nil }
 	r := signed(t, `{}`, signing{secret: "first"}, nil)
-	if _, err := Verify(context.Background(), r, changing, now); err != nil {
+	if _, err := Verify(r, changing, now); err != nil {
 		t.Fatal(err)
 	}
 	secret = "second"
-	if _, err := Verify(context.Background(), r, changing, now); err == nil {
+	if _, err := Verify(r, changing, now); err == nil {
 		t.Fatal("the old secret still signs")
 	}
 }
@@ -296,7 +296,7 @@ func FuzzVerify(f *testing.F) {
 		changed.Header = good.Header.Clone()
 		changed.Header.Set(name, value)
 		changed.Body = []byte(body)
-		if _, err := Verify(context.Background(), changed, lookup, now); err != nil {
+		if _, err := Verify(changed, lookup, now); err != nil {
 			return
 		}
 		for _, header := range []string{"X-Amz-Target", "X-Amz-Date", "Content-Type"} {
