@@ -12,7 +12,8 @@ const (
 	// spreadGrace gossip intervals (1s) are given to broadcasts, which usually
 	// make the rest unnecessary.
 	spreadGrace = 5
-	// spreadRetry (5s) is the pause before what did not help is done again.
+	// spreadRetry (5s) is the pause before what did not help is done again; it
+	// doubles up to the push/pull interval, which would do it anyway.
 	spreadRetry = 25
 	// spreadJoins is how many push/pulls one round may do.
 	spreadJoins = 3
@@ -38,6 +39,7 @@ func (g *Gossip) announceLoop(ctx context.Context) {
 // belong, and does something about it without waiting for the next push/pull.
 func (g *Gossip) spreadLoop(ctx context.Context) {
 	interval := g.config.Timings.GossipInterval
+	rounds := 0
 	again := time.NewTimer(time.Hour)
 	defer again.Stop()
 	for {
@@ -48,6 +50,7 @@ func (g *Gossip) spreadLoop(ctx context.Context) {
 		case <-again.C:
 		}
 		if g.spreadWork().none() {
+			rounds = 0
 			continue
 		}
 		if !sleep(ctx, jittered(spreadGrace*interval)) {
@@ -64,7 +67,9 @@ func (g *Gossip) spreadLoop(ctx context.Context) {
 				break
 			}
 		}
-		again.Reset(jittered(spreadRetry * interval))
+		rounds++
+		retry := spreadRetry * interval
+		again.Reset(jittered(pauseAfter(rounds, false, retry, max(retry, g.config.Timings.PushPullInterval))))
 	}
 }
 
