@@ -1,0 +1,51 @@
+package executor
+
+import (
+	"slices"
+	"strings"
+)
+
+// Facts are what scripts are told of their node, in SSM's variables.
+type Facts struct {
+	NodeID          string // AWS_SSM_INSTANCE_ID
+	Region          string // AWS_SSM_REGION_NAME
+	PlatformName    string // AWS_SSM_PLATFORM_NAME
+	PlatformVersion string // AWS_SSM_PLATFORM_VERSION
+}
+
+// notForScripts are variables of systemd that speak to meshd alone: a script
+// that had them could report meshd as ready, or stopping.
+var notForScripts = []string{"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "INVOCATION_ID", "JOURNAL_STREAM", "MAINPID", "SYSTEMD_EXEC_PID"}
+
+const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// scriptEnvironment is meshd's own environment, then that of the step, then
+// SSM's variables, which therefore win. Each name comes once.
+func scriptEnvironment(own, step []string, jobID string, facts Facts) []string {
+	all := append(slices.Clone(own), step...)
+	all = append(all,
+		"AWS_SSM_INSTANCE_ID="+facts.NodeID,
+		"AWS_SSM_REGION_NAME="+facts.Region,
+		"AWS_SSM_PLATFORM_NAME="+facts.PlatformName,
+		"AWS_SSM_PLATFORM_VERSION="+facts.PlatformVersion,
+		"SSM_COMMAND_ID="+jobID,
+	)
+	at := make(map[string]int)
+	env := make([]string, 0, len(all)+1)
+	for _, entry := range all {
+		name, _, ok := strings.Cut(entry, "=")
+		if !ok || name == "" || strings.ContainsRune(entry, 0) || slices.Contains(notForScripts, name) {
+			continue
+		}
+		if i, seen := at[name]; seen {
+			env[i] = entry
+			continue
+		}
+		at[name] = len(env)
+		env = append(env, entry)
+	}
+	if _, seen := at["PATH"]; !seen {
+		env = append(env, "PATH="+defaultPath)
+	}
+	return env
+}

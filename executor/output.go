@@ -1,0 +1,73 @@
+package executor
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"unicode/utf8"
+)
+
+// The API shows this many characters of a step's outputs; they are part of its
+// result. The whole output stays in its file.
+const (
+	StdoutCharacters = 24000
+	StderrCharacters = 8000
+)
+
+// StepDir is the directory of a step: its script, its outputs stdout and stderr,
+// its status. jobs is the directory of all jobs.
+func StepDir(jobs, jobID string, index int, name string) string {
+	return filepath.Join(jobs, jobID, fmt.Sprintf("%d.%s", index, pathPart(name)))
+}
+
+// pathPart keeps what is harmless in a file name.
+func pathPart(name string) string {
+	clean := strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '_', r == '-':
+			return r
+		}
+		return -1
+	}, name)
+	return clean[:min(len(clean), 64)]
+}
+
+// excerpt returns the first characters of a file as valid UTF-8, and the size of
+// the file; a missing file is an empty one.
+func excerpt(path string, characters int) (text string, size int64, err error) {
+	file, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", 0, nil
+	}
+	if err != nil {
+		return "", 0, err
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return "", 0, err
+	}
+	// No character takes more bytes than UTFMax, so this is always enough.
+	data, err := io.ReadAll(io.LimitReader(file, int64(characters)*utf8.UTFMax))
+	if err != nil {
+		return "", info.Size(), err
+	}
+	return firstCharacters(data, characters), info.Size(), nil
+}
+
+// firstCharacters returns at most count characters; every byte that is no part
+// of one becomes U+FFFD.
+func firstCharacters(data []byte, count int) string {
+	var b strings.Builder
+	b.Grow(min(len(data), count+count/8))
+	for ; count > 0 && len(data) > 0; count-- {
+		r, size := utf8.DecodeRune(data)
+		b.WriteRune(r)
+		data = data[size:]
+	}
+	return b.String()
+}

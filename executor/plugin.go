@@ -1,0 +1,58 @@
+package executor
+
+import (
+	"context"
+	"time"
+)
+
+// Plugin executes the steps of one action. An implementation is one file,
+// plugin_<name>.go, and is named in Plugins; agent may plug in more.
+type Plugin interface {
+	// Run executes a step to its end. That the step starts is durable before Run is
+	// called, and Run is never called twice for a step. When ctx ends, meshd stops:
+	// Run leaves the step running, if it can be resumed, and returns ErrDetached.
+	// When x.Cancelled ends, Run ends the step at once. Any other error than
+	// ErrDetached means that the end cannot be told now; Resume is called later.
+	Run(ctx context.Context, x *Execution) (Outcome, error)
+	// Resume goes on with a step that Run, maybe of an earlier process, has begun,
+	// and never begins it anew. What cannot be resumed is interrupted.
+	Resume(ctx context.Context, x *Execution) (Outcome, error)
+}
+
+// Execution is a step as its plugin sees it.
+type Execution struct {
+	JobID string
+	Name  string
+	// Inputs are the step's, all parameters replaced.
+	Inputs map[string]any
+	// Environment is that of the scripts: NAME=value, each name once.
+	Environment []string
+	// Dir is the step's directory, Downloads where downloads of the job go; the
+	// first is there.
+	Dir       string
+	Downloads string
+	ExpiresAt time.Time
+	// BootID is the boot of the machine on which the step was started.
+	BootID string
+	// Cancelled ends when the job is to be cancelled.
+	Cancelled context.Context
+	Processes *Processes
+	Now       func() time.Time
+}
+
+// Outcome is how a step ended.
+type Outcome struct {
+	Result StepResult
+	// EndsDocument: the steps that follow are skipped, as exit codes 168 and 169
+	// ask for.
+	EndsDocument bool
+	// Interrupted: nobody saw the end. The job ends with it.
+	Interrupted bool
+	// Journaled, when not nil, is called once the result is durable.
+	Journaled func()
+}
+
+// Plugins returns the plugins that need nothing but this package, by action.
+func Plugins() map[string]Plugin {
+	return map[string]Plugin{"aws:runShellScript": shellScript{}}
+}

@@ -1,0 +1,213 @@
+package executor
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// shellScript is aws:runShellScript: runCommand's lines as one file, executed by
+// `sh -c FILE`, so that a #! line is honoured.
+type shellScript struct{}
+
+// Limits of the input timeoutSeconds; what is outside them counts as the default.
+const (
+	minScriptTimeout     = 5
+	maxScriptTimeout     = 172800
+	defaultScriptTimeout = 3600
+)
+
+// Exit codes that mean more than failure.
+const (
+	exitSuccessEnds = 168 // success, skip the other steps
+	exitFailureEnds = 169 // failure, skip the other steps
+	exitReboot      = 194 // start the machine anew, then run the step again
+	exitKilled      = 137
+)
+
+func (shellScript) Run(ctx context.Context, x *Execution) (Outcome, error) {
+	script, err := scriptText(x.Inputs["runCommand"])
+	if err != nil {
+		return Outcome{Result: failedStep(x, err.Error())}, nil
+	}
+	order := &shimOrder{
+		Dir:        x.Dir,
+		Script:     script,
+		Env:        x.Environment,
+		WorkingDir: workingDirectory(x.Inputs["workingDirectory"], x.Downloads),
+		Timeout:    scriptTimeout(x.Inputs["timeoutSeconds"]),
+		Expiry:     max(x.ExpiresAt.Sub(x.Now()), 0),
+	}
+	end, err := x.Processes.run(ctx, x.Cancelled, order)
+	if err != nil {
+		return Outcome{}, err
+	}
+	return scriptOutcome(x, end)
+}
+
+func (shellScript) Resume(ctx context.Context, x *Execution) (Outcome, error) {
+	end, err := x.Processes.resume(ctx, x.Cancelled, x.Dir, x.BootID)
+	if err != nil {
+		return Outcome{}, err
+	}
+	return scriptOutcome(x, end)
+}
+
+// scriptText joins the lines of runCommand, a list or one string.
+func scriptText(input any) (string, error) {
+	var lines []string
+	switch v := input.(type) {
+	case string:
+		lines = []string{v}
+	case []string:
+		lines = v
+	case []any:
+		for _, line := range v {
+			s, ok := line.(string)
+			if !ok {
+				return "", fmt.Errorf("runCommand holds %v, which is no string", line)
+			}
+			lines = append(lines, s)
+		}
+	default:
+		return "", fmt.Errorf("runCommand must be a list of strings")
+	}
+	return strings.Join(lines, "\n") + "\n", nil
+}
+
+// scriptTimeout reads timeoutSeconds: a number or its text, fractions cut off;
+// anything else than 5 to 172800 is the default, silently, as SSM has it.
+func scriptTimeout(input any) time.Duration {
+	seconds := math.NaN()
+	switch v := input.(type) {
+	case float64:
+		seconds = v
+	case int:
+		seconds = float64(v)
+	case int64:
+		seconds = float64(v)
+	case string:
+		if f, err := strconv.ParseFloat(strings.TrimSpace(v), 64); err == nil {
+			seconds = f
+		}
+	case interface{ Float64() (float64, error) }: // json.Number
+		if f, err := v.Float64(); err == nil {
+			seconds = f
+		}
+	}
+	seconds = math.Trunc(seconds)
+	if !(seconds >= minScriptTimeout && seconds <= maxScriptTimeout) {
+		seconds = defaultScriptTimeout
+	}
+	return time.Duration(seconds) * time.Second
+}
+
+// workingDirectory is an absolute one as given; a relative one below the job's
+// downloads, if it is there; else the root.
+func workingDirectory(input any, downloads string) string {
+	dir, _ := input.(string)
+	if filepath.IsAbs(dir) {
+		return dir
+	}
+	if dir != "" && filepath.IsLocal(dir) {
+		path := filepath.Join(downloads, dir)
+		if info, err := os.Stat(path); err == nil && info.IsDir() {
+			return path
+		}
+	}
+	return "/"
+}
+
+func scriptOutcome(x *Execution, end ended) (Outcome, error) {
+	if end.interrupted != "" {
+		result := failedStep(x, end.interrupted)
+		result.ResponseCode = -1
+		if !end.ran && x.Cancelled.Err() != nil {
+			result.Status, result.StatusDetails = statusCancelled, statusCancelled
+			result.Reason = "cancelled before the script was started"
+		}
+		if err := addOutputs(&result, x.Dir); err != nil {
+			return Outcome{}, err
+		}
+		return Outcome{Result: result, Interrupted: true}, nil
+	}
+	outcome := concludeScript(x.Name, end.exit, x.Cancelled.Err() != nil)
+	outcome.Journaled = end.journaled
+	if err := addOutputs(&outcome.Result, x.Dir); err != nil {
+		// The script has run: its end is worth more than its output.
+		outcome.Result.Reason = strings.TrimPrefix(outcome.Result.Reason+"; its output cannot be read: "+err.Error(), "; ")
+	}
+	if end.exit.Failure != "" && outcome.Result.Stderr == "" {
+		outcome.Result.Stderr = end.exit.Failure + "\n"
+	}
+	return outcome, nil
+}
+
+// concludeScript says what a script's end means.
+func concludeScript(name string, exit processExit, cancelled bool) Outcome {
+	result := StepResult{Name: name, ResponseCode: exit.Code, StartedAt: exit.StartedAt, FinishedAt: exit.FinishedAt}
+	ends := false
+	set := func(status, details, reason string) {
+		result.Status, result.StatusDetails, result.Reason = status, details, reason
+	}
+	switch {
+	case exit.Failure != "":
+		set(statusFailed, statusFailed, "the script could not be started: "+exit.Failure)
+	case exit.Killed == killedCancel, exit.Code == exitKilled && exit.Killed == "" && cancelled:
+		set(statusCancelled, statusCancelled, "")
+	case exit.Killed == killedTimeout:
+		set(statusTimedOut, detailsExecutionTimedOut, "the script was killed because its execution timeout was over")
+	case exit.Killed == killedExpired:
+		set(statusTimedOut, detailsExecutionTimedOut, "the script was killed because the command expired")
+	case exit.Code == exitKilled:
+		// As SSM's agent has it, which cannot tell who killed a script.
+		set(statusTimedOut, detailsExecutionTimedOut, "the script ended with code 137 before its execution timeout: something on the node killed it, or it chose that code")
+	case exit.Code == 0:
+		set(statusSuccess, statusSuccess, "")
+	case exit.Code == exitSuccessEnds:
+		set(statusSuccess, statusSuccess, "")
+		ends = true
+	case exit.Code == exitFailureEnds:
+		set(statusFailed, statusFailed, "")
+		ends = true
+	case exit.Code == exitReboot:
+		set(statusFailed, statusFailed, "the script asks for a reboot (exit code 194), which this version does not do; reboot the machine and send the command again")
+	case exit.Signal != 0:
+		set(statusFailed, statusFailed, "the script was ended by "+unix.SignalName(unix.Signal(exit.Signal)))
+	default:
+		set(statusFailed, statusFailed, "")
+	}
+	if exit.OutputFailure != "" {
+		result.Reason = strings.TrimPrefix(result.Reason+"; its output could not be kept: "+exit.OutputFailure, "; ")
+	}
+	return Outcome{Result: result, EndsDocument: ends}
+}
+
+// failedStep is the result of a step that has no exit code to tell.
+func failedStep(x *Execution, reason string) StepResult {
+	now := x.Now().UTC()
+	return StepResult{Name: x.Name, Status: statusFailed, StatusDetails: statusFailed, ResponseCode: 1, StartedAt: now, FinishedAt: now, Reason: reason, Stderr: reason + "\n"}
+}
+
+func addOutputs(result *StepResult, dir string) error {
+	stdout, stdoutBytes, err := excerpt(filepath.Join(dir, "stdout"), StdoutCharacters)
+	if err != nil {
+		return err
+	}
+	stderr, stderrBytes, err := excerpt(filepath.Join(dir, "stderr"), StderrCharacters)
+	if err != nil {
+		return err
+	}
+	result.Stdout, result.StdoutBytes, result.StderrBytes = stdout, stdoutBytes, stderrBytes
+	if stderr != "" {
+		result.Stderr = stderr
+	}
+	return nil
+}

@@ -1,0 +1,433 @@
+package executor
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A shim is a process of this same program between meshd and one script. It is
+// started by meshd in a session of its own, reads what to do from descriptor 3
+// and from then on needs nobody: it starts the script in another session and
+// process group, keeps its outputs, its time limit and its exit status, whether
+// meshd lives or not. It is the script's parent and reaps it last of all, so the
+// group that it kills is the script's, always.
+
+// ShimCommand is the first argument of a shim's process.
+const ShimCommand = "shim"
+
+const (
+	// shimVersion is that of shimOrder. A shim is always of the version of the
+	// meshd that starts it, also when the program's file is replaced meanwhile.
+	shimVersion = 1
+	// shimSocket is the descriptor of the connection with meshd.
+	shimSocket = 3
+	// drainTime is how long outputs are read on after the script's main process
+	// has ended, when a child of it holds them open.
+	drainTime = time.Second
+	// takeoverTime is how long the shim waits for meshd to journal the exit; after
+	// it, or when meshd is gone, the shim makes the status file durable itself.
+	takeoverTime = 10 * time.Second
+	scriptName   = "_script.sh"
+)
+
+// shimOrder is what meshd tells a shim to do. On the wire it is JSON behind its
+// length in 4 bytes, little endian.
+type shimOrder struct {
+	Version int
+	// Dir is the step's directory; it is there.
+	Dir string
+	// Script is the content of the script's file.
+	Script     string
+	Env        []string
+	WorkingDir string
+	// Timeout is the step's; Expiry how long the command still lives. The shorter
+	// one counts, on a clock that is not set.
+	Timeout time.Duration
+	Expiry  time.Duration
+	// OutputLimit is how many bytes of each output stream are kept.
+	OutputLimit int64
+	BootID      string
+}
+
+// ShimMain is the main function of a shim; args are those behind ShimCommand.
+// It returns the process's exit status.
+func ShimMain(args []string) int {
+	socket := os.NewFile(shimSocket, "meshd")
+	syscall.CloseOnExec(shimSocket)
+	order, err := readOrder(socket)
+	if err != nil {
+		if errors.Is(err, io.EOF) {
+			return 0 // a spare that was never needed
+		}
+		fmt.Fprintln(os.Stderr, "meshd shim:", err, "(a shim is started by meshd only)")
+		return 2
+	}
+	if err := runShim(socket, order); err != nil {
+		// Nothing was started: meshd hears why, if it is there.
+		now := time.Now().UTC()
+		handOver(socket, processExit{Code: 1, StartedAt: now, FinishedAt: now, Failure: err.Error()})
+		return 1
+	}
+	return 0
+}
+
+func readOrder(r io.Reader) (*shimOrder, error) {
+	var length [4]byte
+	if _, err := io.ReadFull(r, length[:]); err != nil {
+		return nil, err
+	}
+	size := binary.LittleEndian.Uint32(length[:])
+	if size > maxOrder {
+		return nil, fmt.Errorf("an order of %d bytes", size)
+	}
+	data := make([]byte, size)
+	if _, err := io.ReadFull(r, data); err != nil {
+		return nil, io.EOF // meshd ended while it wrote: nothing is to be done
+	}
+	var order shimOrder
+	if err := json.Unmarshal(data, &order); err != nil {
+		return nil, fmt.Errorf("read the order: %w", err)
+	}
+	if order.Version != shimVersion {
+		return nil, fmt.Errorf("the order has version %d, this shim %d", order.Version, shimVersion)
+	}
+	return &order, nil
+}
+
+const maxOrder = 16 << 20
+
+func writeOrder(w io.Writer, order *shimOrder) error {
+	data, err := json.Marshal(order)
+	if err != nil {
+		return err
+	}
+	if len(data) > maxOrder {
+		return fmt.Errorf("the script and its environment have %d bytes, more than %d", len(data), maxOrder)
+	}
+	_, err = w.Write(append(binary.LittleEndian.AppendUint32(nil, uint32(len(data))), data...))
+	return err
+}
+
+// runShim claims the step, runs its script and says how it ended.
+func runShim(socket *os.File, order *shimOrder) error {
+	log, locked, err := openStatus(order.Dir)
+	if err != nil {
+		return err
+	}
+	if !locked || log.Shim != nil || log.Abandoned != "" || log.Exit != nil {
+		return errors.New("the step is another's, or was given up")
+	}
+	self, err := processIDOf(os.Getpid())
+	if err != nil {
+		return err
+	}
+	if err := log.write(status{Shim: &self, BootID: order.BootID}); err != nil {
+		return err
+	}
+	s := &shim{order: order, log: log}
+	if err := s.open(); err != nil {
+		return err
+	}
+	exit := s.run()
+	// The first frame has taken the file's first block, so a full disk does not
+	// stop these; if all fails, meshd still hears it.
+	written := log.write(status{Exit: &exit})
+	if !handOver(socket, exit) && written == nil {
+		_ = log.sync() // nobody is left to tell; unsynced it holds until the power goes
+	}
+	return nil
+}
+
+// handOver tells meshd how the script ended and returns true once meshd has
+// that in its journal.
+func handOver(socket *os.File, exit processExit) bool {
+	payload, err := json.Marshal(exit)
+	if err != nil {
+		return false
+	}
+	message := appendFrame(nil, 1, payload)
+	if err := unix.Sendto(shimSocket, message, unix.MSG_NOSIGNAL, nil); err != nil {
+		return false
+	}
+	fds := []unix.PollFd{{Fd: int32(socket.Fd()), Events: unix.POLLIN}}
+	if n, err := poll(fds, time.Now().Add(takeoverTime)); err != nil || n == 0 {
+		return false
+	}
+	var answer [1]byte
+	n, err := unix.Read(int(socket.Fd()), answer[:])
+	return err == nil && n == 1
+}
+
+// shim is the state of a running shim: one loop, no goroutines but the signals'.
+type shim struct {
+	order  *shimOrder
+	log    *statusLog
+	wake   [2]int // a pipe: signals write, the loop reads
+	notify chan os.Signal
+}
+
+// open gets signals under way, before anybody can know of this shim.
+func (s *shim) open() error {
+	if err := unix.Pipe2(s.wake[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
+		return fmt.Errorf("make a pipe: %w", err)
+	}
+	s.notify = make(chan os.Signal, 16)
+	signal.Notify(s.notify, unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGCHLD)
+	go func() { // lives as long as the process
+		for sig := range s.notify {
+			mark := byte('c')
+			if sig == unix.SIGCHLD {
+				mark = 'w'
+			}
+			unix.Write(s.wake[1], []byte{mark})
+		}
+	}()
+	return nil
+}
+
+// run runs the script from start to end.
+func (s *shim) run() processExit {
+	exit := processExit{StartedAt: time.Now().UTC()}
+	var outputs [2]stream
+	pid, err := s.start(&outputs)
+	if err != nil {
+		exit.Failure = err.Error()
+		exit.Code = 1
+		exit.FinishedAt = exit.StartedAt
+		return exit
+	}
+	script, err := processIDOf(pid) // it is there: nobody else can reap it
+	if err == nil {
+		_ = s.log.write(status{Script: &script}) // without it, meshd finds an orphan by its command line
+	}
+	exit.Killed, exit.FinishedAt = s.watch(pid, &outputs)
+
+	var wait unix.WaitStatus
+	for {
+		if _, err = unix.Wait4(pid, &wait, 0, nil); err != unix.EINTR {
+			break
+		}
+	}
+	if wait.Signaled() {
+		exit.Signal = int(wait.Signal())
+		exit.Code = 128 + exit.Signal
+	} else {
+		exit.Code = wait.ExitStatus()
+	}
+	for i := range outputs {
+		outputs[i].close()
+		if outputs[i].failure != nil && exit.OutputFailure == "" {
+			exit.OutputFailure = outputs[i].failure.Error()
+		}
+	}
+	return exit
+}
+
+// start writes the script's file and starts it. Only the shim writes that file:
+// in a process that starts others at the same time, one of them could hold it
+// open and make the kernel refuse to execute it.
+func (s *shim) start(outputs *[2]stream) (pid int, err error) {
+	path := filepath.Join(s.order.Dir, scriptName)
+	if err := os.WriteFile(path, []byte(s.order.Script), 0o700); err != nil {
+		return 0, fmt.Errorf("write the script: %w", err)
+	}
+	if info, err := os.Stat(s.order.WorkingDir); err != nil || !info.IsDir() {
+		return 0, fmt.Errorf("the working directory %s is not there", s.order.WorkingDir)
+	}
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return 0, err
+	}
+	defer null.Close()
+	var ends [2]int // the script's
+	for i, name := range []string{"stdout", "stderr"} {
+		var pipe [2]int
+		if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
+			return 0, fmt.Errorf("make a pipe: %w", err)
+		}
+		unix.SetNonblock(pipe[0], true)
+		outputs[i] = stream{fd: pipe[0], path: filepath.Join(s.order.Dir, name), limit: s.order.OutputLimit}
+		ends[i] = pipe[1]
+		defer unix.Close(pipe[1])
+	}
+	// What meshd's own unit sets for itself is not the script's.
+	unix.Umask(0o022)
+	restore := clearOOMAdjustment()
+	defer restore()
+	pid, err = syscall.ForkExec("/bin/sh", []string{"sh", "-c", path}, &syscall.ProcAttr{
+		Dir:   s.order.WorkingDir,
+		Env:   s.order.Env,
+		Files: []uintptr{null.Fd(), uintptr(ends[0]), uintptr(ends[1])},
+		Sys:   &syscall.SysProcAttr{Setsid: true},
+	})
+	if err != nil {
+		return 0, fmt.Errorf("start /bin/sh in %s: %w", s.order.WorkingDir, err)
+	}
+	return pid, nil
+}
+
+// clearOOMAdjustment makes a child be born without meshd's protection from the
+// kernel's memory killer; the returned function takes it back for the shim.
+func clearOOMAdjustment() (restore func()) {
+	const path = "/proc/self/oom_score_adj"
+	old, err := os.ReadFile(path)
+	if err != nil || !strings.HasPrefix(string(old), "-") {
+		return func() {}
+	}
+	if os.WriteFile(path, []byte("0"), 0) != nil {
+		return func() {}
+	}
+	return func() { _ = os.WriteFile(path, old, 0) } // without it the shim is only less protected
+}
+
+// watch copies outputs, keeps the time limits and obeys a cancel until the
+// script's main process has ended and its outputs are read. The process is not
+// reaped here.
+func (s *shim) watch(pid int, outputs *[2]stream) (killed string, finished time.Time) {
+	limit, reason := s.order.Timeout, killedTimeout
+	if s.order.Expiry < limit {
+		limit, reason = s.order.Expiry, killedExpired
+	}
+	deadline := time.Now().Add(limit)
+	kill := func(why string) {
+		if killed == "" && finished.IsZero() {
+			killed = why
+			_ = unix.Kill(-pid, unix.SIGKILL) // ESRCH cannot be: the leader is not reaped
+		}
+	}
+	buffer := make([]byte, 64<<10)
+	var fds [3]unix.PollFd
+	for {
+		if finished.IsZero() && hasExited(pid) {
+			finished = time.Now()
+		}
+		until := deadline
+		switch {
+		case !finished.IsZero():
+			if outputs[0].ended && outputs[1].ended {
+				return killed, finished.UTC()
+			}
+			until = finished.Add(drainTime)
+			if !time.Now().Before(until) {
+				return killed, finished.UTC()
+			}
+		case killed != "":
+			until = time.Time{} // only the end is left to wait for
+		case !time.Now().Before(deadline):
+			kill(reason)
+			continue
+		}
+		fds = [3]unix.PollFd{{Fd: int32(s.wake[0]), Events: unix.POLLIN}, {Fd: -1}, {Fd: -1}}
+		for i := range outputs {
+			if !outputs[i].ended {
+				fds[1+i] = unix.PollFd{Fd: int32(outputs[i].fd), Events: unix.POLLIN}
+			}
+		}
+		if _, err := poll(fds[:], until); err != nil {
+			continue
+		}
+		if fds[0].Revents != 0 {
+			n, _ := unix.Read(s.wake[0], buffer)
+			if strings.Contains(string(buffer[:max(n, 0)]), "c") {
+				kill(killedCancel)
+			}
+		}
+		for i := range outputs {
+			if fds[1+i].Revents != 0 {
+				outputs[i].copy(buffer)
+			}
+		}
+	}
+}
+
+// hasExited reports whether a child has ended, without reaping it.
+func hasExited(pid int) bool {
+	var info unix.Siginfo
+	err := unix.Waitid(unix.P_PID, pid, &info, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil)
+	return err == nil && info.Signo != 0
+}
+
+// poll waits for a descriptor until a moment, forever for the zero one.
+func poll(fds []unix.PollFd, until time.Time) (int, error) {
+	for {
+		timeout := -1
+		if !until.IsZero() {
+			left := min(max(time.Until(until), 0), time.Hour)
+			timeout = int((left + time.Millisecond - 1) / time.Millisecond)
+		}
+		n, err := unix.Poll(fds, timeout)
+		if err == unix.EINTR {
+			continue
+		}
+		return n, err
+	}
+}
+
+// stream is one output of the script on its way into its file.
+type stream struct {
+	fd      int
+	path    string
+	limit   int64
+	file    *os.File // made with the first byte
+	size    int64
+	cut     bool
+	ended   bool
+	failure error
+}
+
+// copy moves what is there; it never blocks and never stops reading: a full
+// disk or limit must not stop the script.
+func (s *stream) copy(buffer []byte) {
+	n, err := unix.Read(s.fd, buffer)
+	switch {
+	case n > 0:
+		s.keep(buffer[:n])
+	case n == 0, err != unix.EAGAIN && err != unix.EINTR:
+		unix.Close(s.fd)
+		s.ended = true
+	}
+}
+
+func (s *stream) keep(data []byte) {
+	if s.cut || s.failure != nil {
+		return
+	}
+	if s.file == nil {
+		if s.file, s.failure = os.OpenFile(s.path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600); s.failure != nil {
+			return
+		}
+	}
+	if s.size+int64(len(data)) > s.limit {
+		data = data[:s.limit-s.size]
+		s.cut = true
+	}
+	n, err := s.file.Write(data)
+	s.size += int64(n)
+	if err == nil && s.cut {
+		_, err = fmt.Fprintf(s.file, "\n--- output truncated: only the first %d bytes are kept ---\n", s.limit)
+	}
+	s.failure = err
+}
+
+func (s *stream) close() {
+	if !s.ended {
+		unix.Close(s.fd)
+		s.ended = true
+	}
+	if s.file != nil {
+		if err := s.file.Close(); err != nil && s.failure == nil {
+			s.failure = err
+		}
+	}
+}
