@@ -1,0 +1,393 @@
+package executor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// bench is a place where scripts run.
+type bench struct {
+	*Processes
+	dir string
+}
+
+func newBench(t *testing.T, config ProcessConfig) *bench {
+	t.Helper()
+	config.Log = quiet()
+	p, err := OpenProcesses(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Close)
+	dir := filepath.Join(t.TempDir(), "jobs", "id", "0.step")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return &bench{p, dir}
+}
+
+func (b *bench) order(script string) *shimOrder {
+	return &shimOrder{Dir: b.dir, Script: script, Env: append(os.Environ(), "HERE="+b.dir), WorkingDir: "/", Timeout: time.Hour, Expiry: time.Hour}
+}
+
+func (b *bench) run(t *testing.T, order *shimOrder) ended {
+	t.Helper()
+	end, err := b.Processes.run(context.Background(), context.Background(), order)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if end.journaled != nil {
+		end.journaled()
+	}
+	return end
+}
+
+func (b *bench) output(name string) string {
+	data, _ := os.ReadFile(filepath.Join(b.dir, name))
+	return string(data)
+}
+
+func (b *bench) wait(t *testing.T, name string) string {
+	t.Helper()
+	eventually(t, name+" is there", func() bool { return strings.HasSuffix(b.output(name), "\n") })
+	return strings.TrimSpace(b.output(name))
+}
+
+func gone(pid int) bool {
+	stat, err := statOf(pid)
+	return err != nil || stat.State == 'Z'
+}
+
+func TestScriptRuns(t *testing.T) {
+	b := newBench(t, ProcessConfig{Spare: true})
+	// The second half of the runs finds a spare.
+	for i := range 2 {
+		if i == 1 {
+			eventually(t, "a spare is there", func() bool {
+				b.mu.Lock()
+				defer b.mu.Unlock()
+				return b.spare != nil
+			})
+		}
+		os.RemoveAll(b.dir)
+		os.MkdirAll(b.dir, 0o700)
+		end := b.run(t, b.order("#!/bin/sh\necho out $HERE\necho err >&2\nif read x; then echo input; fi\numask\npwd\nexit 7\n"))
+		if end.exit.Code != 7 || end.exit.Killed != "" || end.exit.FinishedAt.Before(end.exit.StartedAt) {
+			t.Fatalf("%+v", end)
+		}
+		if got, want := b.output("stdout"), "out "+b.dir+"\n0022\n/\n"; got != want {
+			t.Errorf("stdout %q, want %q", got, want)
+		}
+		if got := b.output("stderr"); got != "err\n" {
+			t.Errorf("stderr %q", got)
+		}
+		for name, mode := range map[string]os.FileMode{"stdout": 0o600, "stderr": 0o600, statusFile: 0o600, scriptName: 0o700} {
+			if info, err := os.Stat(filepath.Join(b.dir, name)); err != nil || info.Mode().Perm() != mode {
+				t.Errorf("%s: %v %v", name, info.Mode(), err)
+			}
+		}
+	}
+}
+
+func TestScriptCannotStart(t *testing.T) {
+	b := newBench(t, ProcessConfig{})
+	order := b.order("true\n")
+	order.WorkingDir = "/no/such/place"
+	if end := b.run(t, order); end.exit.Failure == "" || end.ran || !strings.Contains(end.exit.Failure, "/no/such/place") {
+		t.Errorf("%+v", end)
+	}
+	b = newBench(t, ProcessConfig{Shim: []string{"/no/such/shim"}})
+	if end := b.run(t, b.order("true\n")); end.exit.Failure == "" || end.ran {
+		t.Errorf("%+v", end)
+	}
+	b = newBench(t, ProcessConfig{})
+	os.RemoveAll(b.dir)
+	if end := b.run(t, b.order("true\n")); end.exit.Failure == "" || end.ran {
+		t.Errorf("%+v", end)
+	}
+}
+
+// family writes the ids of a shell, a child and a grandchild.
+const family = "(sh -c 'echo $$ > $HERE/grandchild; exec sleep 1000'; true) &\necho $! > $HERE/child\necho $$ > $HERE/parent\nwait\n"
+
+func (b *bench) family(t *testing.T) (ids []int) {
+	t.Helper()
+	for _, name := range []string{"parent", "child", "grandchild"} {
+		id, err := strconv.Atoi(b.wait(t, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, id)
+	}
+	return ids
+}
+
+func (b *bench) ensureGone(t *testing.T, ids []int) {
+	t.Helper()
+	for _, id := range ids {
+		eventually(t, fmt.Sprint("process ", id, " is gone"), func() bool { return gone(id) })
+	}
+}
+
+func TestTimeoutKillsTheWholeGroup(t *testing.T) {
+	b := newBench(t, ProcessConfig{})
+	order := b.order(family)
+	order.Timeout = 500 * time.Millisecond
+	end := b.run(t, order)
+	if end.exit.Killed != killedTimeout || end.exit.Code != 137 || end.exit.Signal != 9 {
+		t.Fatalf("%+v", end)
+	}
+	b.ensureGone(t, b.family(t))
+
+	b = newBench(t, ProcessConfig{})
+	order = b.order("sleep 1000\n")
+	order.Expiry = 0
+	if end := b.run(t, order); end.exit.Killed != killedExpired {
+		t.Fatalf("%+v", end)
+	}
+}
+
+func TestCancelKillsTheWholeGroup(t *testing.T) {
+	b := newBench(t, ProcessConfig{})
+	cancelled, cancel := context.WithCancel(context.Background())
+	var ids []int
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		ids = b.family(t)
+		cancel()
+	}()
+	end, err := b.Processes.run(context.Background(), cancelled, b.order("trap '' TERM\n"+family))
+	<-done
+	if err != nil || end.exit.Killed != killedCancel || end.exit.Code != 137 {
+		t.Fatalf("%+v %v", end, err)
+	}
+	end.journaled()
+	b.ensureGone(t, ids)
+}
+
+func TestDaemonisedChildDoesNotBlock(t *testing.T) {
+	b := newBench(t, ProcessConfig{})
+	end := b.run(t, b.order("sh -c 'echo $$ > $HERE/child; exec sleep 1000' &\necho started\n"))
+	id, _ := strconv.Atoi(b.wait(t, "child"))
+	if end.exit.Code != 0 || b.output("stdout") != "started\n" || gone(id) {
+		t.Fatalf("%+v, child gone: %v", end, gone(id))
+	}
+	unix.Kill(id, unix.SIGKILL)
+}
+
+func TestOutputLimit(t *testing.T) {
+	b := newBench(t, ProcessConfig{OutputLimit: 100000})
+	end := b.run(t, b.order("head -c 3000000 /dev/zero | tr '\\0' x\nhead -c 100000 /dev/zero >&2\nexit 4\n"))
+	if end.exit.Code != 4 {
+		t.Fatalf("%+v", end)
+	}
+	out := b.output("stdout")
+	if !strings.HasPrefix(out, strings.Repeat("x", 100000)+"\n--- output truncated") || len(out) > 100200 {
+		t.Errorf("stdout has %d bytes, ends %q", len(out), out[max(0, len(out)-80):])
+	}
+	if len(b.output("stderr")) != 100000 {
+		t.Errorf("stderr has %d bytes", len(b.output("stderr")))
+	}
+}
+
+// detach starts a script and lets go of it when ready is there.
+func (b *bench) detach(t *testing.T, script string) {
+	t.Helper()
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		b.wait(t, "ready")
+		stop()
+	}()
+	_, err := b.Processes.run(ctx, context.Background(), b.order(script))
+	<-done
+	if !errors.Is(err, ErrDetached) {
+		t.Fatalf("detached: %v", err)
+	}
+}
+
+func (b *bench) resume(t *testing.T, bootID string) ended {
+	t.Helper()
+	end, err := b.Processes.resume(context.Background(), context.Background(), b.dir, bootID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return end
+}
+
+func TestResumeFindsARunningScript(t *testing.T) {
+	b := newBench(t, ProcessConfig{})
+	b.detach(t, "echo x > $HERE/ready\nuntil [ -e $HERE/go ]; do sleep 0.01; done\nexit 5\n")
+	ctx, stop := context.WithCancel(context.Background())
+	stop()
+	if _, err := b.Processes.resume(ctx, context.Background(), b.dir, b.BootID()); !errors.Is(err, ErrDetached) {
+		t.Fatalf("detached again: %v", err)
+	}
+	time.AfterFunc(50*time.Millisecond, func() { os.WriteFile(filepath.Join(b.dir, "go"), nil, 0o600) })
+	if end := b.resume(t, b.BootID()); end.exit.Code != 5 || end.interrupted != "" {
+		t.Fatalf("%+v", end)
+	}
+	// Again, and also after a reboot: the exit is on disk.
+	if end := b.resume(t, "another boot"); end.exit.Code != 5 || end.interrupted != "" {
+		t.Fatalf("%+v", end)
+	}
+}
+
+func TestResumeCancels(t *testing.T) {
+	b := newBench(t, ProcessConfig{})
+	b.detach(t, "echo x > $HERE/ready\n"+family)
+	ids := b.family(t)
+	cancelled, cancel := context.WithCancel(context.Background())
+	cancel()
+	end, err := b.Processes.resume(context.Background(), cancelled, b.dir, b.BootID())
+	if err != nil || end.exit.Killed != killedCancel {
+		t.Fatalf("%+v %v", end, err)
+	}
+	b.ensureGone(t, ids)
+}
+
+func (b *bench) read(t *testing.T) status {
+	t.Helper()
+	var log statusLog
+	data, err := os.ReadFile(filepath.Join(b.dir, statusFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	log.parse(data)
+	return log.status
+}
+
+func TestShimKilled(t *testing.T) {
+	for _, watched := range []bool{true, false} {
+		b := newBench(t, ProcessConfig{})
+		var end ended
+		if watched {
+			go func() {
+				b.wait(t, "ready")
+				b.family(t)
+				unix.Kill(b.read(t).Shim.PID, unix.SIGKILL)
+			}()
+			end = b.run(t, b.order("echo x > $HERE/ready\n"+family))
+		} else {
+			b.detach(t, "echo x > $HERE/ready\n"+family)
+			b.family(t)
+			shim := b.read(t).Shim
+			unix.Kill(shim.PID, unix.SIGKILL)
+			eventually(t, "the shim is dead", func() bool { return !shim.alive() })
+			end = b.resume(t, b.BootID())
+		}
+		if end.interrupted != interruptedKilled {
+			t.Fatalf("watched %v: %+v", watched, end)
+		}
+		b.ensureGone(t, b.family(t))
+		if end := b.resume(t, b.BootID()); end.interrupted != interruptedKilled {
+			t.Fatalf("asked again: %+v", end)
+		}
+	}
+}
+
+// A process that has the number of the script, but is another, is left alone.
+func TestReusedProcessIDIsLeftAlone(t *testing.T) {
+	b := newBench(t, ProcessConfig{})
+	other := newBench(t, ProcessConfig{})
+	other.detach(t, "echo x > $HERE/ready\nexec sleep 1000\n")
+	stranger := *other.read(t).Script
+	defer unix.Kill(-stranger.PID, unix.SIGKILL)
+	log, locked, err := openStatus(b.dir)
+	if err != nil || !locked {
+		t.Fatal(locked, err)
+	}
+	reused := ProcessID{PID: stranger.PID, Start: stranger.Start - 1}
+	log.write(status{Shim: &reused, BootID: b.BootID()})
+	log.write(status{Script: &reused})
+	log.close()
+	if end := b.resume(t, b.BootID()); end.interrupted != interruptedEnded || !end.ran {
+		t.Fatalf("%+v", end)
+	}
+	if !stranger.alive() {
+		t.Fatal("killed a stranger")
+	}
+	// The same number and start time, but on another boot: not even looked at.
+	c := newBench(t, ProcessConfig{})
+	log, _, _ = openStatus(c.dir)
+	log.write(status{Shim: &stranger, BootID: "old boot"})
+	log.write(status{Script: &stranger})
+	log.close()
+	if end := c.resume(t, "old boot"); end.interrupted != interruptedReboot {
+		t.Fatalf("%+v", end)
+	}
+	if !stranger.alive() {
+		t.Fatal("killed a stranger of another boot")
+	}
+}
+
+// The shim died between starting the script and writing that down.
+func TestOrphanIsFoundByItsCommandLine(t *testing.T) {
+	b := newBench(t, ProcessConfig{})
+	b.detach(t, "echo x > $HERE/ready\n"+family)
+	ids := b.family(t)
+	state := b.read(t)
+	unix.Kill(state.Shim.PID, unix.SIGKILL)
+	eventually(t, "the shim is dead", func() bool { return !state.Shim.alive() })
+	os.Remove(filepath.Join(b.dir, statusFile))
+	log, _, _ := openStatus(b.dir)
+	log.write(status{Shim: state.Shim, BootID: b.BootID()})
+	log.close()
+	if end := b.resume(t, b.BootID()); end.interrupted != interruptedKilled {
+		t.Fatalf("%+v", end)
+	}
+	b.ensureGone(t, ids)
+}
+
+// A step that was given up is not started by a shim that comes late.
+func TestLateShimStartsNothing(t *testing.T) {
+	b := newBench(t, ProcessConfig{})
+	if end := b.resume(t, b.BootID()); end.interrupted != interruptedBefore || end.ran {
+		t.Fatalf("%+v", end)
+	}
+	end := b.run(t, b.order("echo x > $HERE/ready\n"))
+	if end.exit.Failure == "" || end.ran {
+		t.Fatalf("%+v", end)
+	}
+	if b.output("ready") != "" {
+		t.Fatal("the script ran")
+	}
+}
+
+func TestStatusFileIsTornAnywhere(t *testing.T) {
+	b := newBench(t, ProcessConfig{})
+	b.run(t, b.order("exit 3\n"))
+	whole, _ := os.ReadFile(filepath.Join(b.dir, statusFile))
+	for cut := range len(whole) {
+		var log statusLog
+		log.parse(whole[:cut])
+		if log.Exit != nil {
+			t.Fatalf("cut at %d: an exit", cut)
+		}
+	}
+	var log statusLog
+	if log.parse(whole); log.Exit == nil || log.Exit.Code != 3 || log.Script == nil || log.Shim == nil {
+		t.Fatalf("%+v", log.status)
+	}
+}
+
+// Without a meshd to take over, the shim itself writes the end to disk.
+func TestShimWritesTheEndAlone(t *testing.T) {
+	b := newBench(t, ProcessConfig{})
+	b.detach(t, "echo x > $HERE/ready\nuntil [ -e $HERE/go ]; do sleep 0.01; done\nexit 6\n")
+	os.WriteFile(filepath.Join(b.dir, "go"), nil, 0o600)
+	eventually(t, "the exit is there", func() bool { e := b.read(t).Exit; return e != nil && e.Code == 6 })
+	shim := b.read(t).Shim
+	eventually(t, "the shim has ended", func() bool { return !shim.alive() })
+}
