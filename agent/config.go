@@ -49,6 +49,9 @@ type Config struct {
 	// DocumentsAtOnce is how many documents run on this node at the same time;
 	// the others wait in its queue. Higher: less waiting, more load.
 	DocumentsAtOnce int `yaml:"documents-at-once"`
+	// SpareShim keeps one process started ahead, so that a script starts some
+	// milliseconds of CPU sooner, for about 3 MiB of memory.
+	SpareShim bool `yaml:"spare-shim"`
 	// OutputLimit is how many bytes of a step's stdout, and of its stderr, this
 	// node keeps; what comes after is dropped with a mark.
 	OutputLimit int64 `yaml:"output-limit"`
@@ -96,6 +99,7 @@ func DefaultConfig() Config {
 		StandBys:        1,
 		VoterDeadAfter:  Duration(30 * time.Second),
 		DocumentsAtOnce: 5,
+		SpareShim:       true,
 		OutputLimit:     64 << 20,
 		OutputRetention: Duration(30 * 24 * time.Hour),
 	}

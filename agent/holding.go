@@ -43,7 +43,7 @@ func (a *Agent) openStore() error {
 		return raftstore.ErrClosed
 	}
 	store, err := raftstore.Open(raftstore.Config{
-		Dir: a.dir.store(), NodeID: a.identity.NodeID(), Address: a.config.Address(),
+		Dir: a.dir.store(), NodeID: a.identity.NodeID(), MeshID: a.identity.MeshID(), Address: a.config.Address(),
 		Stream: a.streams.open(), Log: a.log.With("part", "raft"),
 		Fatal: func(err error) { a.fail(fmt.Errorf("the store cannot go on: %w", err)) },
 	})

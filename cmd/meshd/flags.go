@@ -19,6 +19,7 @@ func addSettings(flags *pflag.FlagSet, c *agent.Config) {
 	flags.IntVar(&c.StandBys, "stand-bys", c.StandBys, "how many nodes follow without a vote")
 	flags.Var(&c.VoterDeadAfter, "voter-dead-after", "silence after which a stand-by replaces a voter")
 	flags.IntVar(&c.DocumentsAtOnce, "documents-at-once", c.DocumentsAtOnce, "how many documents run on this node at a time")
+	flags.BoolVar(&c.SpareShim, "spare-shim", c.SpareShim, "keep one process started ahead, so that scripts start sooner")
 	flags.Int64Var(&c.OutputLimit, "output-limit", c.OutputLimit, "bytes of a step's stdout, and of its stderr, that are kept")
 	flags.Var(&c.OutputRetention, "output-retention", "how long whole outputs stay on this node")
 }

@@ -129,6 +129,7 @@ func (m *Mesh) add(i int) *Node {
 	config.DataDir = filepath.Join(m.t.TempDir(), fmt.Sprintf("node%d", i+1))
 	config.Bind = fmt.Sprintf("%s.%d", m.subnet, i+1)
 	config.NodeName = fmt.Sprintf("node%d", i+1)
+	config.SpareShim = false // many workers share this process
 	// The paths of temporary directories can be longer than a socket's may be.
 	socketDir, err := os.MkdirTemp("", "fm")
 	if err != nil {
