@@ -201,6 +201,8 @@ func (g *Gossip) noteAlive(n *memberlist.Node) {
 	if !known.alive {
 		known.alive = true
 		g.living.Add(1)
+		g.arrivals.Add(1)
+		wake(g.wakeSettle)
 		g.speaker.say(slog.LevelInfo, "node is alive", "node", n.Name, "gossip_address", addressOf(n), "version", m.Version)
 	}
 	known.meta, known.gossipAddress, known.left, known.lastSeen = m, addressOf(n), false, time.Now()

@@ -24,8 +24,10 @@ type Gossip struct {
 	// broadcasts are tags on their way to others; it has its own lock.
 	broadcasts *memberlist.TransmitLimitedQueue
 	// living counts the members that are alive, this one included.
-	living  atomic.Int64
-	keyLock sync.Mutex
+	living atomic.Int64
+	// arrivals counts members that became alive, for settleLoop.
+	arrivals atomic.Int64
+	keyLock  sync.Mutex
 
 	// mu guards what follows. It is held for moments only, also by memberlist's
 	// callbacks, and never while calling memberlist, Admit or the disk.
@@ -38,7 +40,7 @@ type Gossip struct {
 	elsewhere   *elsewhere
 
 	// Each wakes the loop of its name to look again.
-	wakeReconnect, wakeAnnounce, wakeSpread, wakeConflict, wakePeers chan struct{}
+	wakeReconnect, wakeAnnounce, wakeSpread, wakeSettle, wakeConflict, wakePeers chan struct{}
 
 	// savedPeers is what savePeers wrote last; used by rememberLoop and then Close.
 	savedPeers string
@@ -77,6 +79,7 @@ func Open(config Config) (*Gossip, error) {
 		wakeReconnect: make(chan struct{}, 1),
 		wakeAnnounce:  make(chan struct{}, 1),
 		wakeSpread:    make(chan struct{}, 1),
+		wakeSettle:    make(chan struct{}, 1),
 		wakeConflict:  make(chan struct{}, 1),
 		wakePeers:     make(chan struct{}, 1),
 	}
@@ -114,7 +117,7 @@ func Open(config Config) (*Gossip, error) {
 		return nil, g.duplicate(c.address)
 	}
 	for _, loop := range []func(context.Context){
-		g.reconnectLoop, g.announceLoop, g.spreadLoop, g.conflictLoop, g.rememberLoop,
+		g.reconnectLoop, g.announceLoop, g.spreadLoop, g.settleLoop, g.conflictLoop, g.rememberLoop,
 	} {
 		g.loops.Go(func() { loop(ctx) })
 	}
@@ -158,6 +161,9 @@ func memberlistConfig(g *Gossip) *memberlist.Config {
 	conf.Keyring = g.ring
 	conf.GossipVerifyIncoming = true
 	conf.GossipVerifyOutgoing = true
+	// One more than the profile's: r in settleLoop's comment is this times
+	// ceil(log10(N+1)). The price is a quarter more packets while there is news.
+	conf.RetransmitMult = 5
 	// It costs more than it saves: our messages are small and dense.
 	conf.EnableCompression = false
 

@@ -17,6 +17,16 @@ const (
 	spreadRetry = 25
 	// spreadJoins is how many push/pulls one round may do.
 	spreadJoins = 3
+	// settleCrowd nodes that come within one pause are a crowd: a mesh that starts
+	// or heals, not a node that joins.
+	settleCrowd = 2
+	// settlePause (5 gossip intervals, 1s) is before the first of settleRounds
+	// push/pulls; it doubles.
+	settlePause  = 5
+	settleRounds = 4
+	// settleHealth is the health score above which memberlist holds this node for
+	// overloaded; then it makes no more work.
+	settleHealth = 2
 	// spreadBroadcasts is how many broadcasts one round may queue again.
 	spreadBroadcasts = 64
 )
@@ -122,4 +132,33 @@ func (g *Gossip) anyAlive() string {
 	}
 	g.mu.Unlock()
 	return g.pickAddress(ids)
+}
+
+// settleLoop does a few push/pulls after many nodes have come at once. News of a
+// node reaches each other one by gossip with a probability of 1 - e^-r, where r is
+// the number of retransmissions (10 with 50 nodes); with thousands of pairs some
+// would miss it and wait for the next push/pull.
+func (g *Gossip) settleLoop(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-g.wakeSettle:
+		}
+		pause := settlePause * g.config.Timings.GossipInterval
+		for round := range settleRounds {
+			if !sleep(ctx, jittered(pause<<round)) {
+				return
+			}
+			if round == 0 && g.arrivals.Swap(0) < settleCrowd {
+				break
+			}
+			address := g.anyAlive()
+			if address == "" || g.list.GetHealthScore() > settleHealth {
+				continue
+			}
+			// A failure is logged by join, and the next round takes another node.
+			_ = g.join(address)
+		}
+	}
 }
