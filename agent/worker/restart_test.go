@@ -1,0 +1,179 @@
+package worker
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"fleetmesh/agent/peer"
+	"fleetmesh/executor"
+)
+
+// until makes a script wait for a file.
+func until(path string) string { return "until [ -e " + path + " ]; do sleep 0.01; done" }
+
+func TestKilledWorkerLosesNothing(t *testing.T) {
+	dir := t.TempDir()
+	mark, release := filepath.Join(dir, "mark"), filepath.Join(dir, "go")
+	send, kill := startWorker(t, dir)
+	var jobs []peer.Job
+	for i := range 7 { // five run, two wait
+		jobs = append(jobs, newJob(fmt.Sprint("job", i), shell("a", "echo x >> "+mark, until(release), "echo out", fmt.Sprint("exit ", i)), shell("b", "echo y >> "+mark)))
+	}
+	send(jobs...)
+	eventually(t, "five run", func() bool { return ran(mark) == 5 })
+	kill()
+	m := newMesh()
+	w := open(t, testConfig(dir, m))
+	os.WriteFile(release, nil, 0o600)
+	for i := range jobs {
+		r := m.end(t, fmt.Sprint("job", i))
+		if len(r.Plugins) != 2 || r.Plugins[0].ResponseCode != i || r.Plugins[0].Stdout != "out\n" || r.Plugins[1].Status != "Success" || r.Reason != "" {
+			t.Errorf("job%d: %+v", i, r)
+		}
+	}
+	if ran(mark) != 14 {
+		t.Errorf("%d steps ran", ran(mark))
+	}
+	for _, a := range accept(t, w, jobs...) {
+		if !a.Known {
+			t.Errorf("%+v", a)
+		}
+	}
+}
+
+func TestScriptThatEndedWithoutWorker(t *testing.T) {
+	dir := t.TempDir()
+	mark, release := filepath.Join(dir, "mark"), filepath.Join(dir, "go")
+	send, kill := startWorker(t, dir)
+	send(newJob("job", shell("a", "echo x >> "+mark, until(release), "exit 9")))
+	eventually(t, "it runs", func() bool { return ran(mark) == 1 })
+	kill()
+	os.WriteFile(release, nil, 0o600)
+	status := filepath.Join(executor.StepDir(jobsDir(dir), "job", 0, "a"), "status")
+	eventually(t, "its end is on disk", func() bool {
+		data, _ := os.ReadFile(status)
+		return strings.Contains(string(data), `"Exit"`)
+	})
+	m := newMesh()
+	open(t, testConfig(dir, m))
+	if r := m.end(t, "job"); r.Plugins[0].ResponseCode != 9 || ran(mark) != 1 {
+		t.Errorf("%+v, ran %d", r, ran(mark))
+	}
+}
+
+func TestRestartInOneProcess(t *testing.T) {
+	dir := t.TempDir()
+	mark, release := filepath.Join(dir, "mark"), filepath.Join(dir, "go")
+	m := newMesh()
+	w := open(t, testConfig(dir, m))
+	accept(t, w, newJob("job", shell("a", "echo x >> "+mark, until(release), "exit 9")))
+	eventually(t, "it runs", func() bool { return ran(mark) == 1 })
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	w = open(t, testConfig(dir, m))
+	if err := w.Cancel(context.Background(), []string{"job"}); err != nil {
+		t.Fatal(err)
+	}
+	if r := m.end(t, "job"); r.Status != "Cancelled" || ran(mark) != 1 {
+		t.Errorf("%+v", r)
+	}
+}
+
+// journalOf writes a journal as a worker that died left it.
+func journalOf(t *testing.T, dir string, records ...executor.Record) {
+	t.Helper()
+	j, err := executor.OpenJournal(executor.JournalConfig{Path: filepath.Join(dir, "journal"), Log: testConfig(dir, newMesh()).Log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Append(records...); err != nil {
+		t.Fatal(err)
+	}
+	j.Close()
+}
+
+func accepted(job peer.Job) executor.Record {
+	data, _ := json.Marshal(job)
+	return executor.Record{Kind: executor.RecordAccepted, JobID: job.CommandID, At: time.Now(), Job: data, ExpiresAt: job.ExpiresAt}
+}
+
+func TestStartingWithoutProcessIsNotRunAgain(t *testing.T) {
+	boot, err := executor.BootID()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ boot, reason string }{{boot, "meshd ended"}, {"another", "machine was started anew"}} {
+		dir := t.TempDir()
+		mark := filepath.Join(dir, "mark")
+		job := newJob("job", shell("a", "echo x >> "+mark), shell("b", "echo x >> "+mark))
+		journalOf(t, dir, accepted(job), executor.Record{Kind: executor.RecordStarting, JobID: "job", At: time.Now(), BootID: c.boot})
+		m := newMesh()
+		open(t, testConfig(dir, m))
+		r := m.end(t, "job")
+		if r.Status != "Failed" || !strings.HasPrefix(r.Reason, "interrupted: ") || !strings.Contains(r.Reason, c.reason) || len(r.Plugins) != 2 || ran(mark) != 0 {
+			t.Errorf("%s: %+v, ran %d", c.boot, r, ran(mark))
+		}
+	}
+}
+
+func TestAcceptedIsRunAfterRestartOnce(t *testing.T) {
+	dir := t.TempDir()
+	mark := filepath.Join(dir, "mark")
+	late := newJob("late", shell("a", "echo x >> "+mark))
+	late.StartUntil = time.Now().Add(-time.Minute)
+	cancelled := newJob("cancelled", shell("a", "echo x >> "+mark))
+	journalOf(t, dir, accepted(newJob("job", shell("a", "echo x >> "+mark))), accepted(late), accepted(cancelled), executor.Record{Kind: executor.RecordCancelling, JobID: "cancelled", At: time.Now()})
+	m := newMesh()
+	w := open(t, testConfig(dir, m))
+	if r := m.end(t, "job"); r.Status != "Success" {
+		t.Errorf("%+v", r)
+	}
+	if r := m.end(t, "late"); r.StatusDetails != "DeliveryTimedOut" {
+		t.Errorf("%+v", r)
+	}
+	if r := m.end(t, "cancelled"); r.Status != "Cancelled" {
+		t.Errorf("%+v", r)
+	}
+	w.Close()
+	open(t, testConfig(dir, m))
+	if ran(mark) != 1 {
+		t.Errorf("ran %d times", ran(mark))
+	}
+}
+
+// A step has ended, the next has not started: the job goes on with that.
+func TestBetweenSteps(t *testing.T) {
+	boot, _ := executor.BootID()
+	dir := t.TempDir()
+	mark := filepath.Join(dir, "mark")
+	journalOf(t, dir, accepted(newJob("job", shell("a", "echo a >> "+mark), shell("b", "echo b >> "+mark))),
+		executor.Record{Kind: executor.RecordStarting, JobID: "job", At: time.Now(), BootID: boot},
+		executor.Record{Kind: executor.RecordStep, JobID: "job", Results: []executor.StepResult{{Name: "a", Status: "Success", StatusDetails: "Success"}}})
+	m := newMesh()
+	open(t, testConfig(dir, m))
+	if r := m.end(t, "job"); r.Status != "Success" || len(r.Plugins) != 2 || ran(mark) != 1 {
+		t.Errorf("%+v, ran %d", r, ran(mark))
+	}
+}
+
+func TestDamagedJournalRunsNothing(t *testing.T) {
+	dir := t.TempDir()
+	mark := filepath.Join(dir, "mark")
+	for _, id := range []string{"a", "b"} {
+		journalOf(t, dir, accepted(newJob(id, shell("a", "echo x >> "+mark))))
+	}
+	path := filepath.Join(dir, "journal")
+	data, _ := os.ReadFile(path)
+	data[len(data)/3] ^= 1
+	os.WriteFile(path, data, 0o600)
+	if _, err := Open(testConfig(dir, newMesh())); err == nil || !strings.Contains(err.Error(), "damaged") || ran(mark) != 0 {
+		t.Errorf("opened: %v, ran %d", err, ran(mark))
+	}
+}
