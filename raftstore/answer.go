@@ -14,8 +14,9 @@ type Answer struct {
 	InvocationID string // amz-sdk-invocation-id
 	BodySHA256   string // lower-case hex
 	Operation    string
-	Body         []byte // the response's JSON
-	ExpiresAt    time.Time
+	// Body is the response's JSON, sealed with the mesh key: it can hold a secret.
+	Body      []byte
+	ExpiresAt time.Time
 }
 
 // SeenSignature remembers a write's SigV4 signature until it is no longer valid.
