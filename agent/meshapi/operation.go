@@ -114,6 +114,9 @@ type EnrolOutput struct {
 	// Roster is the JSON of raftstore.Roster.
 	Roster      []byte
 	GossipPeers []string // host:port
+	// RefusedTags are the keys that the joiner asked for and that the activation
+	// does not leave to it; the node is without them.
+	RefusedTags []string `json:",omitempty"`
 }
 
 // WatchCommandInput waits for a command to change: it returns at once when the

@@ -1,0 +1,84 @@
+package api
+
+import (
+	"fmt"
+	"strings"
+)
+
+// health is what the state of the mesh is judged by. Names are shown to people:
+// a node's name and id, where both are known.
+type health struct {
+	// leading: a leader has confirmed all this.
+	leading     bool
+	voters      []nodeHealth
+	standBys    []nodeHealth
+	others      int // enrolled nodes that hold no store
+	eligible    int // of others, those that may vote
+	lostMembers int // of others, those that do not answer
+}
+
+type nodeHealth struct {
+	name  string
+	alive bool
+}
+
+// tolerance is how many more voters may fail before the mesh writes no more.
+func (h health) tolerance() int {
+	return max(len(h.voters)-len(silent(h.voters))-majority(len(h.voters)), 0)
+}
+
+func majority(voters int) int { return voters/2 + 1 }
+
+func silent(nodes []nodeHealth) []string {
+	var names []string
+	for _, n := range nodes {
+		if !n.alive {
+			names = append(names, n.name)
+		}
+	}
+	return names
+}
+
+// advice is what to do, the gravest first; empty when all is well.
+func (h health) advice() []string {
+	var out []string
+	dead := silent(h.voters)
+	if !h.leading {
+		living := len(h.voters) - len(dead)
+		need := majority(len(h.voters))
+		switch {
+		case len(h.voters) == 0:
+			out = append(out, "There is no leader, and this node knows no voter. Look whether it can reach the mesh.")
+		case living < need:
+			out = append(out, fmt.Sprintf("There is no leader: %d of %d voters answer and %d are needed. Bring back %s.", living, len(h.voters), need, strings.Join(dead, ", ")))
+		default:
+			out = append(out, "There is no leader, though enough voters answer to gossip: look whether the TLS port between them is open; an election takes a few seconds.")
+		}
+		return out
+	}
+	if len(dead) > 0 {
+		out = append(out, fmt.Sprintf("%s to answer: %s. Bring it back, or remove it with `meshctl node remove`.", plural(len(dead), "voter has ceased", "voters have ceased"), strings.Join(dead, ", ")))
+	}
+	if down := silent(h.standBys); len(down) > 0 {
+		out = append(out, fmt.Sprintf("%s not answer: %s.", plural(len(down), "stand-by does", "stand-bys do"), strings.Join(down, ", ")))
+	}
+	switch {
+	case len(h.voters) == 1 && len(h.standBys) == 0 && h.others == 0:
+		out = append(out, "The mesh is this one node and stops with it. Let two more machines join (`meshctl activation create`).")
+	case len(h.voters) == 1 && len(h.standBys)+h.eligible < 2:
+		out = append(out, "Only one node votes, and the mesh stops with it: a second one alone would make it no safer. Let another machine join that may vote.")
+	case h.tolerance() == 0 && len(h.voters) > 1:
+		out = append(out, "One more voter that fails stops all writes.")
+	}
+	if h.lostMembers > 0 {
+		out = append(out, fmt.Sprintf("%s not answer; `meshctl node list` shows which. What is sent to them waits.", plural(h.lostMembers, "member does", "members do")))
+	}
+	return out
+}
+
+func plural(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}

@@ -1,0 +1,85 @@
+package api
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"fleetmesh/agent/peer"
+	"fleetmesh/internal/pki"
+	"fleetmesh/raftstore"
+)
+
+// Store is what the face needs of raftstore.Store.
+type Store interface {
+	// Apply commits txn; see raftstore.ErrConflict, ErrNotLeader,
+	// ErrUnknownOutcome and ErrTooLarge.
+	Apply(ctx context.Context, txn raftstore.Txn) (index uint64, err error)
+	// ConfirmedView shows fn a moment that no acknowledged write is missing from,
+	// or fails with raftstore.ErrNotLeader.
+	ConfirmedView(ctx context.Context, fn func(raftstore.Reader) error) error
+	// Watch tells of changes below the prefixes; whoever takes it stops it.
+	Watch(prefixes ...string) *raftstore.Watch
+	IsLeader() bool
+	Leader() (id, address string)
+	Term() uint64
+	// Servers are Raft's voters and stand-bys.
+	Servers() (servers []raftstore.Server, index uint64, err error)
+}
+
+// Peers is what the face needs of peer.Client beside Forward.
+type Peers interface {
+	Output(ctx context.Context, to peer.Target, in *peer.OutputRequest) (*peer.OutputResponse, error)
+}
+
+// Member is a node as this node's gossip sees it; the fields are those of
+// gossip.Member.
+type Member struct {
+	NodeID        string
+	Address       string // host:port of the TLS port
+	GossipAddress string
+	Version       string
+	Voter         bool
+	Alive         bool
+	LastSeen      time.Time
+	Tags          map[string]string
+}
+
+// Config is what a Face is made of. All fields are needed; the functions are
+// called from many goroutines at once, and each request asks them anew, since
+// roles come and go.
+type Config struct {
+	// NodeID is this node's, Version this program's.
+	NodeID  string
+	Version string
+	// Store returns the open store, a nil interface on a plain member.
+	Store func() Store
+	// Forward sends a request to the leader (peer.Client.Forward). retry allows
+	// sending it again when the outcome of the first time is unknown.
+	Forward func(ctx context.Context, in *peer.ForwardRequest, retry bool) (*peer.ForwardResponse, error)
+	Peers   Peers
+	// Members is gossip's view, this node included.
+	Members func() []Member
+	// Roster is the gate's: what this node knows of voters without the store.
+	Roster func() raftstore.Roster
+	// MeshKey opens the store's secrets; ok is false on a plain member.
+	MeshKey func() (key pki.MeshKey, ok bool)
+	Log     *slog.Logger
+	Now     func() time.Time
+}
+
+// Face answers API requests. Its methods may be called from many goroutines at
+// once; it has no goroutine of its own, so it needs no closing: a request ends
+// with its context.
+type Face struct {
+	cfg        Config
+	operations map[string]*operation
+	// enrolling lets one enrolment at a time decide: they all count in the same
+	// record, and would only overtake one another.
+	enrolling chan struct{}
+}
+
+// New returns a Face. Requests may be served before the store is open.
+func New(cfg Config) *Face {
+	return &Face{cfg: cfg, operations: operationTable(), enrolling: make(chan struct{}, 1)}
+}

@@ -1,0 +1,175 @@
+package api
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"fleetmesh/agent/meshapi"
+	"fleetmesh/raftstore"
+)
+
+const (
+	maxWatch = 20 * time.Second
+	// watchPause is the least time between two looks at a command that changes all
+	// the time.
+	watchPause = 100 * time.Millisecond
+	// maxChanges is how many invocations one answer lists, more only when one
+	// commit has changed more.
+	maxChanges = 500
+	// maxFirstLine is in characters.
+	maxFirstLine = 200
+)
+
+// checkWatch refuses a watch that cannot be.
+func (c *call) checkWatch(in *meshapi.WatchCommandInput) (*meshapi.WatchCommandOutput, error) {
+	if in.WaitSeconds < 0 || time.Duration(in.WaitSeconds)*time.Second > maxWatch {
+		return nil, refuse(codeValidation, "WaitSeconds is 0 to %d.", int(maxWatch.Seconds()))
+	}
+	_, _, err := c.getCommand(in.CommandId)
+	return nil, err
+}
+
+// mayWatch: root of a member may watch what runs on this node alone.
+func (c *call) mayWatch(in *meshapi.WatchCommandInput) error {
+	return c.mayRead(&in.CommandId, nil)
+}
+
+// watchCommand answers when there is something new, or when the time is over.
+func watchCommand(ctx context.Context, c *call, in *meshapi.WatchCommandInput) (*meshapi.WatchCommandOutput, error) {
+	watch := c.store.Watch(raftstore.InvocationPrefix(in.CommandId), raftstore.CommandStateKey(in.CommandId))
+	defer watch.Stop()
+	end := time.NewTimer(time.Duration(in.WaitSeconds) * time.Second)
+	defer end.Stop()
+	for last := in.WaitSeconds == 0; ; {
+		var out *meshapi.WatchCommandOutput
+		var news bool
+		err := c.view(ctx, func() (err error) {
+			out, news, err = c.commandNews(in.CommandId, in.AfterIndex)
+			return err
+		})
+		if err != nil || news || last {
+			return out, err
+		}
+		select {
+		case <-watch.C:
+		case <-end.C:
+			last = true
+			continue
+		case <-ctx.Done():
+			return nil, errUnavailable
+		}
+		rest := time.NewTimer(watchPause)
+		select {
+		case <-rest.C:
+		case <-ctx.Done():
+			rest.Stop()
+			return nil, errUnavailable
+		}
+	}
+}
+
+// commandNews is a command's state and what changed after an index; news is false
+// when nothing did.
+func (c *call) commandNews(id string, after uint64) (out *meshapi.WatchCommandOutput, news bool, err error) {
+	command, state, err := c.getCommand(id)
+	if err != nil {
+		return nil, false, err
+	}
+	described, err := describeCommand(command, state)
+	if err != nil {
+		return nil, false, err
+	}
+	out = &meshapi.WatchCommandOutput{
+		Index: c.Index(), Status: state.Status, StatusDetails: state.StatusDetails, Resolved: state.Resolved,
+		TargetCount: int(described.TargetCount), CompletedCount: state.CompletedCount, ErrorCount: state.ErrorCount,
+		DeliveryTimedOutCount: state.DeliveryTimedOutCount, InFlight: state.InFlight, Done: !state.FinishedAt.IsZero(),
+		Invocations: []meshapi.InvocationChange{},
+	}
+	// The keys alone say what changed: a big command's unchanged invocations are not
+	// decoded over and over.
+	var changed []changedKey
+	prefix := raftstore.InvocationPrefix(id)
+	c.Scan(prefix, "", func(key string, _ []byte, index uint64) bool {
+		if index > after {
+			changed = append(changed, changedKey{nodeID: strings.TrimPrefix(key, prefix), index: index})
+		}
+		return true
+	})
+	page, upTo, more := cutChanges(changed, maxChanges)
+	if more {
+		out.Index, out.More = upTo, true
+	}
+	for _, k := range page {
+		i, err := raftstore.GetInvocation(c, id, k.nodeID)
+		if err != nil {
+			return nil, false, err
+		}
+		out.Invocations = append(out.Invocations, describeChange(i))
+	}
+	return out, len(page) > 0 || state.ModifyIndex > after, nil
+}
+
+type changedKey struct {
+	nodeID string
+	index  uint64
+}
+
+// cutChanges orders changes by when they happened and keeps the first limit, and
+// those that happened together with the last of them: who asks again for what
+// came after upTo misses none.
+func cutChanges(changed []changedKey, limit int) (page []changedKey, upTo uint64, more bool) {
+	slices.SortFunc(changed, func(a, b changedKey) int {
+		return cmp.Or(cmp.Compare(a.index, b.index), cmp.Compare(a.nodeID, b.nodeID))
+	})
+	if len(changed) <= limit {
+		return changed, 0, false
+	}
+	end := limit
+	for end < len(changed) && changed[end].index == changed[limit-1].index {
+		end++
+	}
+	return changed[:end], changed[end-1].index, end < len(changed)
+}
+
+func describeChange(i raftstore.Invocation) meshapi.InvocationChange {
+	return meshapi.InvocationChange{
+		InstanceId: i.NodeID, Name: i.NodeName, Status: i.Status, StatusDetails: i.StatusDetails,
+		ResponseCode: invocationCode(i.Plugins), StartedAt: optionalTime(i.StartedAt), FinishedAt: optionalTime(i.FinishedAt),
+		FirstLine: firstLine(i.Plugins), Reason: i.Reason,
+	}
+}
+
+// invocationCode is the exit code that tells how an invocation went: that of the
+// first step that failed, else of the last that ended; -1 before any has.
+func invocationCode(plugins []raftstore.PluginResult) int {
+	code := notEnded
+	for _, p := range plugins {
+		if p.FinishedAt.IsZero() {
+			continue
+		}
+		if code = p.ResponseCode; code != 0 {
+			break
+		}
+	}
+	return code
+}
+
+// firstLine is the first line that a step wrote, of its errors when it wrote
+// nothing else.
+func firstLine(plugins []raftstore.PluginResult) string {
+	for _, stream := range []func(raftstore.PluginResult) string{
+		func(p raftstore.PluginResult) string { return p.Stdout },
+		func(p raftstore.PluginResult) string { return p.Stderr },
+	} {
+		for _, p := range plugins {
+			line, _, _ := strings.Cut(strings.TrimLeft(stream(p), "\r\n"), "\n")
+			if line = strings.TrimRight(line, "\r"); line != "" {
+				return firstCharacters(line, maxFirstLine)
+			}
+		}
+	}
+	return ""
+}
