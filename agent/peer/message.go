@@ -62,6 +62,9 @@ type JobAnswer struct {
 	CommandID string
 	Known     bool
 	Refused   string
+	// TooLate is set with Refused when the time to start was over, by the node's
+	// clock: such an invocation was not delivered, and has not failed.
+	TooLate bool `json:",omitempty"`
 }
 
 // CancelRequest asks a node to end jobs.

@@ -1,0 +1,169 @@
+package peer
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// dialTime bounds connecting to a node, leaderDialTime to a candidate for the
+	// leader, of which there are others to try.
+	dialTime       = 3 * time.Second
+	leaderDialTime = 1500 * time.Millisecond
+	// handshakeClientTime bounds the handshake once its turn has come.
+	handshakeClientTime = 5 * time.Second
+	// maxDials and maxClientHandshakes bound what goes on at once. Connecting is
+	// waiting, for nodes that are away up to dialTime, so many may; handshakes are
+	// work.
+	maxDials            = 512
+	maxClientHandshakes = 64
+)
+
+// dialer opens the client's connections.
+type dialer struct {
+	cfg Config
+	// life ends with the client: net/http lets a dial go on when the call that
+	// wanted it has ended.
+	life       context.Context
+	links      *links
+	dials      chan struct{}
+	handshakes chan struct{}
+}
+
+func newDialer(life context.Context, cfg Config, links *links) *dialer {
+	return &dialer{
+		cfg: cfg, life: life, links: links,
+		dials: make(chan struct{}, maxDials), handshakes: make(chan struct{}, maxClientHandshakes),
+	}
+}
+
+// dialPooled is the transport's DialContext: addr is a poolKey.
+func (d *dialer) dialPooled(ctx context.Context, _, addr string) (net.Conn, error) {
+	key, err := parsePoolKey(addr)
+	if err != nil {
+		return nil, err
+	}
+	limit := dialTime
+	if key.to != toNode {
+		limit = leaderDialTime
+	}
+	return d.dial(ctx, key.address, protocolPeer, limit, func(v *rosterView, p presented) error {
+		return mayServe(key.to, key.nodeID, v, d.cfg.Credentials.Identity(), p, d.cfg.now())
+	})
+}
+
+// dial connects, shakes hands and takes the connection into the set: from then on
+// it is cut when check says no under a later roster.
+func (d *dialer) dial(ctx context.Context, address, protocol string, limit time.Duration, check func(*rosterView, presented) error) (net.Conn, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(d.life, cancel)()
+	raw, err := d.connect(ctx, address, limit, protocol == protocolPeer)
+	if err != nil {
+		return nil, err
+	}
+	l, ok := d.links.add(raw)
+	if !ok {
+		return nil, ErrClosed
+	}
+	conn, err := d.handshake(ctx, l, protocol, check)
+	if err != nil {
+		_ = l.Close()
+		return nil, fmt.Errorf("handshake: %w", err)
+	}
+	return conn, nil
+}
+
+func (d *dialer) connect(ctx context.Context, address string, limit time.Duration, bounded bool) (net.Conn, error) {
+	select {
+	case d.dials <- struct{}{}:
+		defer func() { <-d.dials }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	dialer := net.Dialer{Timeout: limit, KeepAliveConfig: keepAlive()}
+	if bounded {
+		// Raft has time-outs of its own, and a follower that is busy with a
+		// snapshot may let a window stay shut.
+		dialer.Control = setUserTimeout
+	}
+	return dialer.DialContext(ctx, "tcp", address)
+}
+
+func (d *dialer) handshake(ctx context.Context, l *link, protocol string, check func(*rosterView, presented) error) (net.Conn, error) {
+	select {
+	case d.handshakes <- struct{}{}:
+		defer func() { <-d.handshakes }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	ctx, cancel := context.WithTimeout(ctx, handshakeClientTime)
+	defer cancel()
+	var p presented
+	conn := tls.Client(l, clientTLS(d.cfg, protocol, func(v *rosterView, shown presented) error {
+		p = shown
+		return check(v, shown)
+	}))
+	if err := conn.HandshakeContext(ctx); err != nil {
+		return nil, err
+	}
+	if !d.links.settle(l, func(v *rosterView) bool { return check(v, p) == nil }) {
+		return nil, errors.New("the roster changed meanwhile")
+	}
+	return &dialed{Conn: conn}, nil
+}
+
+// dialed is a connection whose server may still refuse this node: in TLS 1.3 the
+// client is done before the server has judged its certificate. The verdict is the
+// first thing that can be read.
+type dialed struct {
+	net.Conn
+	heard atomic.Bool
+}
+
+// Read implements net.Conn. A TLS alert before anything else is the server's
+// refusal: what was written has reached nobody.
+func (c *dialed) Read(into []byte) (int, error) {
+	n, err := c.Conn.Read(into)
+	if n > 0 {
+		c.heard.Store(true)
+	}
+	if remote := (*net.OpError)(nil); err != nil && !c.heard.Load() && errors.As(err, &remote) && remote.Op == "remote error" {
+		err = fmt.Errorf("%w: the server refuses this node's certificate: %w", ErrNotSent, err)
+	}
+	return n, err
+}
+
+// generationOf names a certificate chain by its leaf.
+func generationOf(chain [][]byte) string {
+	if len(chain) == 0 {
+		return "none"
+	}
+	sum := sha256.Sum256(chain[0])
+	return hex.EncodeToString(sum[:8])
+}
+
+// DialRaft opens a Raft stream to the member of the roster with this address. The
+// node that answers must be that very member: Raft counts servers by address, and
+// two addresses that lead to one node would count it twice.
+func (c *Client) DialRaft(ctx context.Context, address string) (net.Conn, error) {
+	ctx, cancel := c.bound(ctx)
+	defer cancel()
+	conn, err := c.dialer.dial(ctx, address, protocolRaft, dialTime, func(v *rosterView, p presented) error {
+		if m, ok := v.members[p.id.NodeID]; ok && m.Address != address {
+			return fmt.Errorf("node %s answers at %s and belongs at %s", p.id.NodeID, address, m.Address)
+		}
+		return mayStream(v, p)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open Raft stream to %s: %w", address, err)
+	}
+	return conn, nil
+}

@@ -1,0 +1,230 @@
+package peer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+)
+
+const (
+	// searchTime bounds the search for a leader: longer than an election takes,
+	// and short enough that an API client is told within 5 s. It does not bound a
+	// call that a leader is working on.
+	searchTime = 4 * time.Second
+	// Pauses between rounds over the candidates, each stretched by chance by up to
+	// a half, so that a thousand nodes do not ask in step.
+	firstPause = 50 * time.Millisecond
+	mostPause  = 300 * time.Millisecond
+	// answerLimit bounds the leader's work on a report or a renewal.
+	answerLimit = 30 * time.Second
+)
+
+// Forward hands an API request to the leader. With retry the request may be sent
+// again when the outcome of a try is unknown: for requests that the leader
+// recognizes when they come twice.
+func (c *Client) Forward(ctx context.Context, in *ForwardRequest, retry bool) (*ForwardResponse, error) {
+	return toLeaderCall[ForwardRequest, ForwardResponse](ctx, c, toLeader, routeForward, in, retry)
+}
+
+// Report hands this node's reports to the leader. A report may arrive twice.
+func (c *Client) Report(ctx context.Context, in *ReportRequest) (*ReportResponse, error) {
+	return toLeaderCall[ReportRequest, ReportResponse](ctx, c, toLeader, routeReport, in, true)
+}
+
+// Renew asks the leader for a new certificate for this node's key. It works with
+// an expired certificate, and with voters whose certificates are expired too. The
+// answer's roster is for the caller to take.
+func (c *Client) Renew(ctx context.Context, in *RenewRequest) (*RenewResponse, error) {
+	return toLeaderCall[RenewRequest, RenewResponse](ctx, c, toRenew, routeRenew, in, true)
+}
+
+// toLeaderCall sends a call to the leader, wherever it is: rounds over the
+// candidates, following the hints of those that do not lead, until one answers or
+// time is up.
+func toLeaderCall[In, Out any](ctx context.Context, c *Client, to purpose, route string, in *In, retry bool) (*Out, error) {
+	ctx, cancel := c.bound(ctx)
+	defer cancel()
+	var s search
+	end := time.Now().Add(searchTime)
+	for pause := firstPause; ; pause = min(2*pause, mostPause) {
+		queue := candidates(c.leader.Load(), c.cfg.Credentials.Identity().NodeID, c.cfg.Gate.view.Load(), rand.Perm)
+		tried := make(map[Target]bool)
+		for len(queue) > 0 && ctx.Err() == nil {
+			target := queue[0]
+			queue = queue[1:]
+			if tried[target] {
+				continue
+			}
+			tried[target] = true
+			out, err := attempt[In, Out](ctx, c, to, target, route, in, retry)
+			if err == nil {
+				c.leader.Store(&target)
+				return out, nil
+			}
+			if known := c.leader.Load(); known != nil && *known == target {
+				c.leader.CompareAndSwap(known, nil)
+			}
+			lostBefore := s.unknown
+			hint, done := s.note(err, retry)
+			if done {
+				return nil, err
+			}
+			if s.unknown && !lostBefore {
+				// The try may have taken its time; leave some for another.
+				end = latest(end, time.Now().Add(searchTime/2))
+			}
+			if hint != nil && c.believes(ctx, to, *hint) {
+				queue = append([]Target{*hint}, queue...)
+			}
+			if time.Now().After(end) {
+				break
+			}
+		}
+		if ctx.Err() != nil {
+			return nil, s.failure(context.Cause(ctx))
+		}
+		if s.lost {
+			// All that answered know no leader; perhaps the roster is an old one.
+			s.lost = false
+			c.refresh(ctx)
+		}
+		if time.Now().After(end) {
+			return nil, s.failure(nil)
+		}
+		select {
+		case <-time.After(min(stretched(pause), time.Until(end))):
+		case <-ctx.Done():
+			return nil, s.failure(context.Cause(ctx))
+		}
+	}
+}
+
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+func stretched(pause time.Duration) time.Duration {
+	return pause + rand.N(pause/2)
+}
+
+// believes reports whether a leader that a candidate named may be called: it is in
+// the roster, or in the one that the voters have now. A renewal goes further, for
+// it brings the roster: it believes a voter's certificate (toHinted).
+func (c *Client) believes(ctx context.Context, to purpose, hint Target) bool {
+	if c.knows(hint) || to == toRenew {
+		return true
+	}
+	c.refresh(ctx)
+	return c.knows(hint)
+}
+
+func (c *Client) knows(target Target) bool {
+	_, ok := c.cfg.Gate.view.Load().members[target.NodeID]
+	return ok
+}
+
+// attempt is one try at one candidate, attended while it lasts.
+func attempt[In, Out any](ctx context.Context, c *Client, to purpose, target Target, route string, in *In, retry bool) (*Out, error) {
+	if route != routeForward {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, answerLimit)
+		defer cancel()
+	}
+	if to == toRenew && !c.knows(target) {
+		to = toHinted
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer c.attend(ctx, cancel, to, target)()
+	return call[In, Out](ctx, c, to, target, route, in, retry)
+}
+
+// search is what a search for the leader has met so far.
+type search struct {
+	// unknown is set once a try ended without its outcome being known.
+	unknown bool
+	// lost is set when a candidate answered that it does not lead and knows no
+	// leader.
+	lost bool
+	// refused is the last answer "not now".
+	refused *Refusal
+	last    error
+}
+
+// note takes the error of a try in. It returns the leader that was named, if any,
+// and done when the search ends with this error.
+func (s *search) note(err error, retry bool) (hint *Target, done bool) {
+	s.last = err
+	if refusal := (*Refusal)(nil); errors.As(err, &refusal) {
+		switch refusal.Kind {
+		case RefusedNotLeader:
+			if refusal.Leader == "" || refusal.LeaderID == "" {
+				s.lost = true
+				return nil, false
+			}
+			return &Target{NodeID: refusal.LeaderID, Address: refusal.Leader}, false
+		case RefusedUnavailable:
+			s.refused = refusal
+			return nil, false
+		default:
+			return nil, true
+		}
+	}
+	if errors.Is(err, ErrNotSent) {
+		return nil, false
+	}
+	s.unknown = true
+	return nil, !retry
+}
+
+// failure is the error of a search that found nobody. cause is why it ended early.
+func (s *search) failure(cause error) error {
+	why := s.last
+	if why == nil {
+		why = errors.New("no candidate is known")
+	}
+	switch {
+	case s.unknown && cause != nil:
+		return fmt.Errorf("%w: %w", cause, why)
+	case s.unknown:
+		return fmt.Errorf("%w, and what a try before has done is unknown: %w", ErrNoLeader, opaque(why))
+	case s.refused != nil:
+		return s.refused
+	case cause != nil:
+		return fmt.Errorf("%w: %w: %w: %w", ErrNoLeader, ErrNotSent, cause, opaque(why))
+	default:
+		return fmt.Errorf("%w: %w: %w", ErrNoLeader, ErrNotSent, opaque(why))
+	}
+}
+
+// opaque keeps an error's text and hides what it is: the last try's refusal or
+// ErrNotSent says nothing about the tries before it.
+func opaque(err error) error { return errors.New(err.Error()) }
+
+// candidates lists whom to ask for the leader, the likeliest first: who led last,
+// this node itself where it holds the store (it answers at once and knows), the
+// voters by chance, the stand-bys.
+func candidates(last *Target, self string, v *rosterView, shuffle func(int) []int) []Target {
+	var first, voters, standBys []Target
+	if last != nil {
+		first = append(first, *last)
+	}
+	for _, i := range shuffle(len(v.roster.Members)) {
+		m := v.roster.Members[i]
+		target := Target{NodeID: m.NodeID, Address: m.Address}
+		switch {
+		case m.NodeID == self:
+			first = append(first, target)
+		case m.StandBy:
+			standBys = append(standBys, target)
+		default:
+			voters = append(voters, target)
+		}
+	}
+	return append(append(first, voters...), standBys...)
+}
