@@ -37,7 +37,7 @@ type Agent struct {
 	worker  *worker.Worker
 	face    *api.Face
 	streams *raftStreams
-	// gossip starts last: whoever sees this node alive may send it work.
+	// gossip starts after the port: whoever sees this node alive may send it work.
 	gossip atomic.Pointer[gossip.Gossip]
 
 	// ctx ends when Close begins; loops are all goroutines of this type.
@@ -110,13 +110,13 @@ func Open(config Config, log *slog.Logger) (_ *Agent, err error) {
 	}
 	a.streams = &raftStreams{listener: a.server.Raft(), client: a.client}
 	a.spawn(a.streams.serve)
+	if err = a.openGossip(); err != nil {
+		return nil, err
+	}
 	if _, holds := identity.MeshKey(); holds {
 		if err = a.openStore(); err != nil {
 			return nil, err
 		}
-	}
-	if err = a.openGossip(); err != nil {
-		return nil, err
 	}
 	if err = a.serveAPI(); err != nil {
 		return nil, err
@@ -146,7 +146,11 @@ func (a *Agent) openGossip() error {
 	g, err := gossip.Open(gossip.Config{
 		NodeID: a.identity.NodeID(), MeshID: a.identity.MeshID(),
 		Bind: a.config.Bind, Port: a.config.GossipPort, APIAddress: a.config.Address(), Version: Version,
-		Keys: keys.Keys, Dir: a.dir.gossip(), Admit: a.admit, Log: a.log.With("part", "gossip"),
+		Keys: keys.Keys, Dir: a.dir.gossip(), Admit: a.admit,
+		OnConflict: func(err error) {
+			a.log.Error("another machine uses this node's identity; stop one of the two, delete its directory and join it anew", "error", err)
+		},
+		Log: a.log.With("part", "gossip"),
 	})
 	if err != nil {
 		return err

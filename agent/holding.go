@@ -107,27 +107,26 @@ const publishInterval = 200 * time.Millisecond
 func (a *Agent) publishNodes(ctx context.Context, store *raftstore.Store) {
 	watch := store.Watch(raftstore.NodePrefix)
 	defer watch.Stop()
+	g := a.gossip.Load()
 	published := map[string]uint64{}
 	for {
-		g := a.gossip.Load()
-		if g != nil {
-			seen := map[string]bool{}
-			err := store.View(func(r raftstore.Reader) error {
-				return raftstore.ScanNodes(r, "", func(n raftstore.Node) bool {
-					seen[n.ID] = true
-					if published[n.ID] != n.ModifyIndex {
-						g.SetTags(n.ID, n.ModifyIndex, n.Tags)
-						published[n.ID] = n.ModifyIndex
-					}
-					return true
-				})
+		seen := map[string]bool{}
+		err := store.View(func(r raftstore.Reader) error {
+			return raftstore.ScanNodes(r, "", func(n raftstore.Node) bool {
+				seen[n.ID] = true
+				if published[n.ID] != n.ModifyIndex {
+					g.SetTags(n.ID, n.ModifyIndex, n.Tags)
+					published[n.ID] = n.ModifyIndex
+				}
+				return true
 			})
-			switch {
-			case errors.Is(err, raftstore.ErrClosed):
-				return
-			case err != nil:
-				a.log.Warn("read the enrolled nodes", "error", err)
-			}
+		})
+		switch {
+		case errors.Is(err, raftstore.ErrClosed):
+			return
+		case err != nil:
+			a.log.Warn("read the enrolled nodes", "error", err)
+		default:
 			for id := range published {
 				if !seen[id] {
 					delete(published, id)
@@ -139,9 +138,6 @@ func (a *Agent) publishNodes(ctx context.Context, store *raftstore.Store) {
 		case <-ctx.Done():
 			return
 		case <-time.After(publishInterval):
-		}
-		if g == nil {
-			continue // it opens after the store
 		}
 		select {
 		case <-ctx.Done():

@@ -79,7 +79,10 @@ func (a *Agent) members() []api.Member {
 	}
 	var members []api.Member
 	for _, m := range g.Members() {
-		members = append(members, api.Member(m))
+		members = append(members, api.Member{
+			NodeID: m.NodeID, Address: m.Address, GossipAddress: m.GossipAddress, Version: m.Version,
+			Voter: m.Voter, Alive: m.Alive, LastSeen: m.LastSeen, Tags: m.Tags,
+		})
 	}
 	return members
 }

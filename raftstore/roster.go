@@ -36,6 +36,12 @@ const (
 	rosterVersion = 1
 )
 
+// RosterKey is the key to watch for changes of the roster.
+const RosterKey = rosterKey
+
+// RosterPrefix is the prefix to watch for changes of the roster.
+const RosterPrefix = rosterKey
+
 // GetRoster returns the roster, ErrNotFound before it is written.
 func GetRoster(r Reader) (Roster, error) {
 	var roster Roster
@@ -55,7 +61,7 @@ func (t *Txn) PutRoster(roster Roster) {
 }
 
 // Member returns the roster's entry for a node.
-func (r *Roster) Member(nodeID string) (RosterMember, bool) {
+func (r Roster) Member(nodeID string) (RosterMember, bool) {
 	for _, m := range r.Members {
 		if m.NodeID == nodeID {
 			return m, true
@@ -65,7 +71,7 @@ func (r *Roster) Member(nodeID string) (RosterMember, bool) {
 }
 
 // IsRemoved reports whether the key with this fingerprint is shut out.
-func (r *Roster) IsRemoved(publicKey string) bool {
+func (r Roster) IsRemoved(publicKey string) bool {
 	for _, k := range r.Removed {
 		if k.PublicKey == publicKey {
 			return true
