@@ -107,6 +107,7 @@ func TestConcludeScript(t *testing.T) {
 		{processExit{Code: 137, Signal: 9, Killed: killedTimeout}, false, statusTimedOut, detailsExecutionTimedOut, false},
 		{processExit{Code: 137, Signal: 9, Killed: killedExpired}, false, statusTimedOut, detailsExecutionTimedOut, false},
 		{processExit{Code: 137, Signal: 9, Killed: killedCancel}, true, statusCancelled, statusCancelled, false},
+		{processExit{Code: 137, Signal: 9, Killed: killedCancel}, false, statusFailed, statusFailed, false},
 		{processExit{Code: 137}, false, statusTimedOut, detailsExecutionTimedOut, false},
 		{processExit{Code: 137}, true, statusCancelled, statusCancelled, false},
 		{processExit{Code: 143, Signal: 15}, false, statusFailed, statusFailed, false},
@@ -208,7 +209,7 @@ func TestParseStat(t *testing.T) {
 		}
 	}
 	self, err := processIDOf(os.Getpid())
-	if err != nil || !self.alive() || (ProcessID{PID: self.PID, Start: self.Start + 1}).alive() {
+	if err != nil || !self.alive() || (processID{PID: self.PID, Start: self.Start + 1}).alive() {
 		t.Errorf("self %+v %v", self, err)
 	}
 }

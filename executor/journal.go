@@ -31,10 +31,10 @@ var (
 	ErrJournalClosed = errors.New("the job journal is closed")
 )
 
-// JournalVersion is that of the file format. Never renumber.
+// journalVersion is that of the file format. Never renumber.
 //
 //	1  first version
-const JournalVersion = 1
+const journalVersion = 1
 
 // journalMagic begins the file; then the version (4 bytes) and the CRC-32C of
 // both (4 bytes), little endian.
@@ -130,7 +130,12 @@ func (j *Journal) open() error {
 		if err := j.begin(); err != nil {
 			return err
 		}
-		return disk.syncDir(filepath.Dir(j.config.Path))
+		// The file's name, and its directory's: both may be new.
+		dir := filepath.Dir(j.config.Path)
+		if err := disk.syncDir(dir); err != nil {
+			return err
+		}
+		return disk.syncDir(filepath.Dir(dir))
 	}
 	good, err := j.replay(data)
 	if err != nil {
@@ -160,7 +165,7 @@ func (j *Journal) begin() error {
 }
 
 func header() []byte {
-	buf := binary.LittleEndian.AppendUint32([]byte(journalMagic), JournalVersion)
+	buf := binary.LittleEndian.AppendUint32([]byte(journalMagic), journalVersion)
 	return binary.LittleEndian.AppendUint32(buf, crc32.Checksum(buf, castagnoli))
 }
 
@@ -179,8 +184,8 @@ func (j *Journal) replay(data []byte) (good int, err error) {
 	if !validHeader(data) {
 		return 0, fmt.Errorf("%w: it does not begin with its header; %s", ErrJournalDamaged, damagedAdvice)
 	}
-	if v := binary.LittleEndian.Uint32(data[len(journalMagic):]); v > JournalVersion {
-		return 0, fmt.Errorf("%w: it has version %d, this one reads up to %d; install the later version", ErrJournalVersion, v, JournalVersion)
+	if v := binary.LittleEndian.Uint32(data[len(journalMagic):]); v > journalVersion {
+		return 0, fmt.Errorf("%w: it has version %d, this one reads up to %d; install the later version", ErrJournalVersion, v, journalVersion)
 	}
 	good, frames, damaged, err := scanFrames(data[journalHeader:], func(payload []byte) error {
 		var records []Record

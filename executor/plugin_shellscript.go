@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// shellScript is aws:runShellScript: runCommand's lines as one file, executed by
-// `sh -c FILE`, so that a #! line is honoured.
+// shellScript is aws:runShellScript: runCommand's lines as one file, executed as
+// `sh -c FILE` does: a #! line is honoured, without one sh reads the file.
 type shellScript struct{}
 
 // Limits of the input timeoutSeconds; what is outside them counts as the default.
@@ -53,7 +53,7 @@ func (shellScript) Run(ctx context.Context, x *Execution) (Outcome, error) {
 }
 
 func (shellScript) Resume(ctx context.Context, x *Execution) (Outcome, error) {
-	end, err := x.Processes.resume(ctx, x.Cancelled, x.Dir, x.BootID)
+	end, err := x.Processes.resume(ctx, x.Cancelled, x.Dir, x.BootID, claimTime)
 	if err != nil {
 		return Outcome{}, err
 	}
@@ -140,6 +140,8 @@ func scriptOutcome(x *Execution, end ended) (Outcome, error) {
 	}
 	outcome := concludeScript(x.Name, end.exit, x.Cancelled.Err() != nil)
 	outcome.Journaled = end.journaled
+	// Somebody else than meshd told the shim to end: the machine shuts down.
+	outcome.Interrupted = end.exit.Killed == killedCancel && x.Cancelled.Err() == nil
 	if err := addOutputs(&outcome.Result, x.Dir); err != nil {
 		// The script has run: its end is worth more than its output.
 		outcome.Result.Reason = strings.TrimPrefix(outcome.Result.Reason+"; its output cannot be read: "+err.Error(), "; ")
@@ -160,6 +162,8 @@ func concludeScript(name string, exit processExit, cancelled bool) Outcome {
 	switch {
 	case exit.Failure != "":
 		set(statusFailed, statusFailed, "the script could not be started: "+exit.Failure)
+	case exit.Killed == killedCancel && !cancelled:
+		set(statusFailed, statusFailed, interruptedShutdown)
 	case exit.Killed == killedCancel, exit.Code == exitKilled && exit.Killed == "" && cancelled:
 		set(statusCancelled, statusCancelled, "")
 	case exit.Killed == killedTimeout:

@@ -11,9 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ProcessID names a process for all time on one machine: the number alone is
+// processID names a process for all time on one machine: the number alone is
 // used again, the number with its start time is not, until the next boot.
-type ProcessID struct {
+type processID struct {
 	PID int
 	// Start is when it started, in clock ticks since boot (/proc/PID/stat, 22).
 	Start uint64
@@ -65,16 +65,16 @@ func statOf(pid int) (processStat, error) {
 }
 
 // processIDOf returns the full name of a process that is known to be there.
-func processIDOf(pid int) (ProcessID, error) {
+func processIDOf(pid int) (processID, error) {
 	stat, err := statOf(pid)
 	if err != nil {
-		return ProcessID{}, fmt.Errorf("read the start time of process %d: %w", pid, err)
+		return processID{}, fmt.Errorf("read the start time of process %d: %w", pid, err)
 	}
-	return ProcessID{PID: pid, Start: stat.Start}, nil
+	return processID{PID: pid, Start: stat.Start}, nil
 }
 
 // alive reports whether exactly this process is there and not a zombie.
-func (p ProcessID) alive() bool {
+func (p processID) alive() bool {
 	stat, err := statOf(p.PID)
 	return err == nil && stat.Start == p.Start && stat.State != 'Z' && stat.State != 'X'
 }
@@ -82,7 +82,7 @@ func (p ProcessID) alive() bool {
 // open returns a descriptor of exactly this process, non-blocking and readable
 // when the process has ended; false when it is gone or the kernel has no such
 // descriptors (before 5.10).
-func (p ProcessID) open() (*os.File, bool) {
+func (p processID) open() (*os.File, bool) {
 	fd, err := unix.PidfdOpen(p.PID, unix.PIDFD_NONBLOCK)
 	if err != nil {
 		return nil, false
@@ -97,7 +97,7 @@ func (p ProcessID) open() (*os.File, bool) {
 
 // killGroup kills the process group that exactly this process leads, and
 // reports whether it was there.
-func (p ProcessID) killGroup() bool {
+func (p processID) killGroup() bool {
 	handle, ok := p.open()
 	if ok {
 		defer handle.Close()
@@ -115,10 +115,10 @@ func (p ProcessID) killGroup() bool {
 
 // findSession returns the session leader whose command line names path, a file
 // that only one step of one job has.
-func findSession(path string) (ProcessID, bool) {
+func findSession(path string) (processID, bool) {
 	names, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	if err != nil {
-		return ProcessID{}, false
+		return processID{}, false
 	}
 	for _, name := range names {
 		line, err := os.ReadFile(name)
@@ -130,8 +130,8 @@ func findSession(path string) (ProcessID, bool) {
 			continue
 		}
 		if stat, err := statOf(pid); err == nil && stat.Session == pid && stat.Group == pid && pid != os.Getpid() {
-			return ProcessID{PID: pid, Start: stat.Start}, true
+			return processID{PID: pid, Start: stat.Start}, true
 		}
 	}
-	return ProcessID{}, false
+	return processID{}, false
 }

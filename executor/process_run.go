@@ -218,7 +218,7 @@ func (p *Processes) run(ctx, cancelled context.Context, order *shimOrder) (ended
 	if err := writeOrder(shim.socket, order); err != nil {
 		p.config.Log.Warn("a shim did not take its order", "error", err)
 		shim.discard()
-		return p.resume(ctx, cancelled, order.Dir, p.bootID)
+		return p.resume(ctx, cancelled, order.Dir, p.bootID, 0)
 	}
 	stopCancel := context.AfterFunc(cancelled, func() { _ = shim.process.Signal(unix.SIGTERM) })
 	stopDetach := context.AfterFunc(ctx, func() { _ = shim.socket.SetReadDeadline(time.Unix(1, 0)) })
@@ -237,7 +237,7 @@ func (p *Processes) run(ctx, cancelled context.Context, order *shimOrder) (ended
 		return ended{}, ErrDetached
 	}
 	shim.discard() // it is dead: its end of the socket is closed
-	return p.resume(ctx, cancelled, order.Dir, p.bootID)
+	return p.resume(ctx, cancelled, order.Dir, p.bootID, 0)
 }
 
 // readExit reads the frame that a shim sends at the end.
@@ -263,19 +263,44 @@ func readExit(r io.Reader) (processExit, error) {
 
 // Sentences for steps whose end nobody saw.
 const (
-	interruptedReboot = "interrupted: the machine was started anew while the script ran; its exit code is not known and it is not run again"
-	interruptedBefore = "interrupted: meshd ended before the script was started; it did not run and is not run again"
-	interruptedKilled = "interrupted: the process that watched the script was killed; the script was killed too and is not run again"
-	interruptedEnded  = "interrupted: the process that watched the script was killed; the script's exit code is not known and it is not run again"
+	interruptedReboot   = "interrupted: the machine was started anew while the script ran; its exit code is not known and it is not run again"
+	interruptedShutdown = "interrupted: the script was killed because its machine shut down, or somebody told its processes to end; it is not run again"
+	interruptedBefore   = "interrupted: meshd ended before the script was started; it did not run and is not run again"
+	interruptedKilled   = "interrupted: the process that watched the script was killed; the script was killed too and is not run again"
+	interruptedEnded    = "interrupted: the process that watched the script was killed; the script's exit code is not known and it is not run again"
 )
 
 // retryLock is how often a status file is looked at while a shim is just
 // starting or ending; no event tells of that.
 const retryLock = 20 * time.Millisecond
 
+// claimTime is how long a shim that the last meshd has started may take until it
+// claims its step. Longer: a step that was never started is reported later;
+// shorter: more steps are given up that were just about to start.
+const claimTime = time.Second
+
 // resume finds the script of a step that was started earlier, waits for it if
-// its shim is there, and ends what is left of it if not.
-func (p *Processes) resume(ctx, cancelled context.Context, dir, bootID string) (ended, error) {
+// its shim is there, and ends what is left of it if not. A shim that has its
+// order, but was not fast enough to claim the step before meshd died, gets some
+// time for it.
+func (p *Processes) resume(ctx, cancelled context.Context, dir, bootID string, patience time.Duration) (ended, error) {
+	if bootID != p.bootID {
+		patience = 0
+	}
+	for until := time.Now().Add(patience); time.Now().Before(until); {
+		// Without the lock: a shim must find it free.
+		var log statusLog
+		data, err := os.ReadFile(filepath.Join(dir, statusFile))
+		if err == nil {
+			log.parse(data)
+		}
+		if log.frames > 0 {
+			break
+		}
+		if err := p.await(ctx, cancelled, nil); err != nil {
+			return ended{}, err
+		}
+	}
 	for {
 		log, locked, err := openStatus(dir)
 		if err != nil {
@@ -295,7 +320,7 @@ func (p *Processes) resume(ctx, cancelled context.Context, dir, bootID string) (
 }
 
 // await waits until a shim has ended, as far as can be told; it may return early.
-func (p *Processes) await(ctx, cancelled context.Context, shim *ProcessID) error {
+func (p *Processes) await(ctx, cancelled context.Context, shim *processID) error {
 	if shim != nil {
 		if handle, ok := shim.open(); ok {
 			return awaitProcess(ctx, cancelled, handle)

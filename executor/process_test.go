@@ -98,6 +98,26 @@ func TestScriptRuns(t *testing.T) {
 	}
 }
 
+func TestInterpreter(t *testing.T) {
+	for script, want := range map[string]ended{
+		"#!/bin/cat\nhello\n":       {exit: processExit{Code: 0}},
+		"#!/no/such/interpreter\n":  {exit: processExit{Code: 127}},
+		"true || exit 1\nexit 12\n": {exit: processExit{Code: 12}},
+		"no-such-command-here\n":    {exit: processExit{Code: 127}},
+		"kill -15 $$\n":             {exit: processExit{Code: 143, Signal: 15}},
+		"\n":                        {},
+	} {
+		b := newBench(t, ProcessConfig{})
+		end := b.run(t, b.order(script))
+		if end.exit.Code != want.exit.Code || end.exit.Signal != want.exit.Signal || end.exit.Failure != "" {
+			t.Errorf("%q: %+v", script, end.exit)
+		}
+		if strings.HasPrefix(script, "#!/bin/cat") && b.output("stdout") != script {
+			t.Errorf("%q wrote %q", script, b.output("stdout"))
+		}
+	}
+}
+
 func TestScriptCannotStart(t *testing.T) {
 	b := newBench(t, ProcessConfig{})
 	order := b.order("true\n")
@@ -219,7 +239,7 @@ func (b *bench) detach(t *testing.T, script string) {
 
 func (b *bench) resume(t *testing.T, bootID string) ended {
 	t.Helper()
-	end, err := b.Processes.resume(context.Background(), context.Background(), b.dir, bootID)
+	end, err := b.Processes.resume(context.Background(), context.Background(), b.dir, bootID, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -231,7 +251,7 @@ func TestResumeFindsARunningScript(t *testing.T) {
 	b.detach(t, "echo x > $HERE/ready\nuntil [ -e $HERE/go ]; do sleep 0.01; done\nexit 5\n")
 	ctx, stop := context.WithCancel(context.Background())
 	stop()
-	if _, err := b.Processes.resume(ctx, context.Background(), b.dir, b.BootID()); !errors.Is(err, ErrDetached) {
+	if _, err := b.Processes.resume(ctx, context.Background(), b.dir, b.BootID(), claimTime); !errors.Is(err, ErrDetached) {
 		t.Fatalf("detached again: %v", err)
 	}
 	time.AfterFunc(50*time.Millisecond, func() { os.WriteFile(filepath.Join(b.dir, "go"), nil, 0o600) })
@@ -244,13 +264,48 @@ func TestResumeFindsARunningScript(t *testing.T) {
 	}
 }
 
+// The time limit holds while no meshd is there, too.
+func TestTimeoutWithoutMeshd(t *testing.T) {
+	b := newBench(t, ProcessConfig{})
+	order := b.order("echo x > $HERE/ready\n" + family)
+	order.Timeout = 2 * time.Second
+	ctx, stop := context.WithCancel(context.Background())
+	go func() {
+		b.wait(t, "ready")
+		stop()
+	}()
+	if _, err := b.Processes.run(ctx, context.Background(), order); !errors.Is(err, ErrDetached) {
+		t.Fatalf("detached: %v", err)
+	}
+	eventually(t, "the exit is there", func() bool { return b.read(t).Exit != nil })
+	if end := b.resume(t, b.BootID()); end.exit.Killed != killedTimeout {
+		t.Fatalf("%+v", end)
+	}
+	b.ensureGone(t, b.family(t))
+}
+
+// A shutdown of the machine ends the shim with the script; nobody cancelled.
+func TestShimToldToEndByOthers(t *testing.T) {
+	b := newBench(t, ProcessConfig{})
+	go func() {
+		b.wait(t, "ready")
+		unix.Kill(b.read(t).Shim.PID, unix.SIGTERM)
+	}()
+	end := b.run(t, b.order("echo x > $HERE/ready\nsleep 1000\n"))
+	x := &Execution{Name: "a", Dir: b.dir, Cancelled: context.Background(), Now: time.Now}
+	outcome, err := scriptOutcome(x, end)
+	if err != nil || outcome.Result.Status != statusFailed || outcome.Result.Reason != interruptedShutdown || !outcome.Interrupted {
+		t.Fatalf("%+v %v", outcome, err)
+	}
+}
+
 func TestResumeCancels(t *testing.T) {
 	b := newBench(t, ProcessConfig{})
 	b.detach(t, "echo x > $HERE/ready\n"+family)
 	ids := b.family(t)
 	cancelled, cancel := context.WithCancel(context.Background())
 	cancel()
-	end, err := b.Processes.resume(context.Background(), cancelled, b.dir, b.BootID())
+	end, err := b.Processes.resume(context.Background(), cancelled, b.dir, b.BootID(), claimTime)
 	if err != nil || end.exit.Killed != killedCancel {
 		t.Fatalf("%+v %v", end, err)
 	}
@@ -308,7 +363,7 @@ func TestReusedProcessIDIsLeftAlone(t *testing.T) {
 	if err != nil || !locked {
 		t.Fatal(locked, err)
 	}
-	reused := ProcessID{PID: stranger.PID, Start: stranger.Start - 1}
+	reused := processID{PID: stranger.PID, Start: stranger.Start - 1}
 	log.write(status{Shim: &reused, BootID: b.BootID()})
 	log.write(status{Script: &reused})
 	log.close()

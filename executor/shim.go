@@ -65,6 +65,11 @@ type shimOrder struct {
 func ShimMain(args []string) int {
 	socket := os.NewFile(shimSocket, "meshd")
 	syscall.CloseOnExec(shimSocket)
+	// What can be done ahead is done before the order comes: a spare has the time.
+	s, err := newShim()
+	if err != nil {
+		return 1
+	}
 	order, err := readOrder(socket)
 	if err != nil {
 		if errors.Is(err, io.EOF) {
@@ -73,7 +78,7 @@ func ShimMain(args []string) int {
 		fmt.Fprintln(os.Stderr, "meshd shim:", err, "(a shim is started by meshd only)")
 		return 2
 	}
-	if err := runShim(socket, order); err != nil {
+	if err := s.claim(socket, order); err != nil {
 		// Nothing was started: meshd hears why, if it is there.
 		now := time.Now().UTC()
 		handOver(socket, processExit{Code: 1, StartedAt: now, FinishedAt: now, Failure: err.Error()})
@@ -119,8 +124,9 @@ func writeOrder(w io.Writer, order *shimOrder) error {
 	return err
 }
 
-// runShim claims the step, runs its script and says how it ended.
-func runShim(socket *os.File, order *shimOrder) error {
+// claim claims the step, runs its script and says how it ended. An error means
+// that nothing was started.
+func (s *shim) claim(socket *os.File, order *shimOrder) error {
 	log, locked, err := openStatus(order.Dir)
 	if err != nil {
 		return err
@@ -128,17 +134,10 @@ func runShim(socket *os.File, order *shimOrder) error {
 	if !locked || log.Shim != nil || log.Abandoned != "" || log.Exit != nil {
 		return errors.New("the step is another's, or was given up")
 	}
-	self, err := processIDOf(os.Getpid())
-	if err != nil {
+	if err := log.write(status{Shim: &s.self, BootID: order.BootID}); err != nil {
 		return err
 	}
-	if err := log.write(status{Shim: &self, BootID: order.BootID}); err != nil {
-		return err
-	}
-	s := &shim{order: order, log: log}
-	if err := s.open(); err != nil {
-		return err
-	}
+	s.order, s.log = order, log
 	exit := s.run()
 	// The first frame has taken the file's first block, so a full disk does not
 	// stop these; if all fails, meshd still hears it.
@@ -171,21 +170,26 @@ func handOver(socket *os.File, exit processExit) bool {
 
 // shim is the state of a running shim: one loop, no goroutines but the signals'.
 type shim struct {
-	order  *shimOrder
-	log    *statusLog
-	wake   [2]int // a pipe: signals write, the loop reads
-	notify chan os.Signal
+	self  processID
+	order *shimOrder
+	log   *statusLog
+	wake  [2]int // a pipe: signals write, the loop reads
 }
 
-// open gets signals under way, before anybody can know of this shim.
-func (s *shim) open() error {
-	if err := unix.Pipe2(s.wake[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
-		return fmt.Errorf("make a pipe: %w", err)
+// newShim takes signals over; a cancel that comes before the script is kept.
+func newShim() (*shim, error) {
+	s := &shim{}
+	var err error
+	if s.self, err = processIDOf(os.Getpid()); err != nil {
+		return nil, err
 	}
-	s.notify = make(chan os.Signal, 16)
-	signal.Notify(s.notify, unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGCHLD)
+	if err := unix.Pipe2(s.wake[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
+		return nil, fmt.Errorf("make a pipe: %w", err)
+	}
+	signals := make(chan os.Signal, 16)
+	signal.Notify(signals, unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGCHLD)
 	go func() { // lives as long as the process
-		for sig := range s.notify {
+		for sig := range signals {
 			mark := byte('c')
 			if sig == unix.SIGCHLD {
 				mark = 'w'
@@ -193,7 +197,7 @@ func (s *shim) open() error {
 			unix.Write(s.wake[1], []byte{mark})
 		}
 	}()
-	return nil
+	return s, nil
 }
 
 // run runs the script from start to end.
@@ -265,16 +269,29 @@ func (s *shim) start(outputs *[2]stream) (pid int, err error) {
 	unix.Umask(0o022)
 	restore := clearOOMAdjustment()
 	defer restore()
-	pid, err = syscall.ForkExec("/bin/sh", []string{"sh", "-c", path}, &syscall.ProcAttr{
-		Dir:   s.order.WorkingDir,
-		Env:   s.order.Env,
-		Files: []uintptr{null.Fd(), uintptr(ends[0]), uintptr(ends[1])},
-		Sys:   &syscall.SysProcAttr{Setsid: true},
-	})
-	if err != nil {
-		return 0, fmt.Errorf("start /bin/sh in %s: %w", s.order.WorkingDir, err)
+	for _, argv := range commandLines(s.order.Script, path) {
+		pid, err = syscall.ForkExec(argv[0], argv, &syscall.ProcAttr{
+			Dir:   s.order.WorkingDir,
+			Env:   s.order.Env,
+			Files: []uintptr{null.Fd(), uintptr(ends[0]), uintptr(ends[1])},
+			Sys:   &syscall.SysProcAttr{Setsid: true},
+		})
+		if err == nil {
+			return pid, nil
+		}
 	}
-	return pid, nil
+	return 0, fmt.Errorf("start /bin/sh in %s: %w", s.order.WorkingDir, err)
+}
+
+// commandLines are the ways to do what SSM's agent does by `sh -c FILE`, best
+// first: a file with a #! line is executed, any other is read by sh. Doing so
+// directly saves one process of two. Where the kernel refuses the #! line, the
+// shell itself says so, as it would have.
+func commandLines(script, path string) [][]string {
+	if strings.HasPrefix(script, "#!") {
+		return [][]string{{path}, {"/bin/sh", "-c", path}}
+	}
+	return [][]string{{"/bin/sh", path}}
 }
 
 // clearOOMAdjustment makes a child be born without meshd's protection from the

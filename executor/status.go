@@ -21,9 +21,9 @@ const statusFile = "status"
 // status is one frame of the status file.
 type status struct {
 	// Shim is in the first frame of a shim: it will start the script next.
-	Shim *ProcessID `json:",omitempty"`
+	Shim *processID `json:",omitempty"`
 	// Script is the script's main process, leader of its session and group.
-	Script *ProcessID `json:",omitempty"`
+	Script *processID `json:",omitempty"`
 	// BootID is in the frame with Shim: ids of processes mean something only then.
 	BootID string `json:",omitempty"`
 	// Exit is the last frame of a shim.

@@ -161,7 +161,7 @@ func Open(config Config) (*Worker, error) {
 	return w, nil
 }
 
-func jobsDir(dir string) string { return filepath.Join(dir, "jobs") }
+func jobsDir(dir string) string { return filepath.Join(dir, "files") }
 
 // recover goes on where the journal ends. Jobs that had begun are seen to first,
 // whatever the limit; their scripts run already.

@@ -30,6 +30,7 @@ func TestMain(m *testing.M) {
 			os.Exit(workerMain(os.Args[2]))
 		}
 	}
+	os.Setenv("GORACE", "atexit_sleep_ms=0") // a shim under the race detector would end a second late
 	os.Exit(m.Run())
 }
 
@@ -114,7 +115,7 @@ func (m *mesh) end(t *testing.T, id string) (end peer.JobReport) {
 	return end
 }
 
-func eventually(t *testing.T, what string, condition func() bool) {
+func eventually(t testing.TB, what string, condition func() bool) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
