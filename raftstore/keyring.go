@@ -6,6 +6,12 @@ type Keyring struct {
 	Meta
 	Version uint64
 	Keys    []GossipKey
+	// Rotating is the id of the key that is being brought in after a removal, "" at
+	// rest: first all learn it, then it encrypts, then the others are dropped.
+	Rotating string `json:",omitempty"`
+	// CoversRemoved is how many entries of Roster.Removed the newest rotation shuts
+	// out; more entries ask for another.
+	CoversRemoved int `json:",omitempty"`
 }
 
 // GossipKey is one 32-byte key; ID is the first 16 hex digits of its SHA-256, so
@@ -19,6 +25,9 @@ const (
 	keyringKey     = "keyring"
 	keyringVersion = 1
 )
+
+// KeyringKey is the key to watch for changes of the keyring.
+const KeyringKey = keyringKey
 
 // GetKeyring returns the keyring, ErrNotFound before it is written.
 func GetKeyring(r Reader) (Keyring, error) {
