@@ -233,8 +233,8 @@ func (o *outbox) report(id string) (peer.JobReport, bool) {
 	return reportOf(entry, tasks), true
 }
 
-// refusedBefore: a report that was in a failed call more than once goes alone, so
-// that one that the mesh cannot take does not hold up others.
+// refusedBefore: a report that was in a call that the mesh refused as malformed
+// goes alone from then on, so that it does not hold up others.
 func (o *outbox) refusedBefore(id string) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
