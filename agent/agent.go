@@ -83,7 +83,7 @@ func Open(config Config, log *slog.Logger) (_ *Agent, err error) {
 	}
 	a := &Agent{
 		config: config, dir: dir, identity: identity, unlock: unlock,
-		log:    log.With("node", identity.NodeID()),
+		log:    log.With("self", identity.NodeID()),
 		failed: make(chan struct{}),
 	}
 	a.ctx, a.stop = context.WithCancel(context.Background())

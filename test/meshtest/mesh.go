@@ -49,6 +49,7 @@ type Mesh struct {
 	t     testing.TB
 	Admin agent.AdminConfig
 	Nodes []*Node
+	dir   string
 	// subnet is the first three numbers of the nodes' addresses.
 	subnet string
 	roots  *x509.CertPool
@@ -94,7 +95,7 @@ func New(t testing.TB, n int, opts ...Option) *Mesh {
 	for _, opt := range opts {
 		opt(&o)
 	}
-	m := &Mesh{t: t, subnet: fmt.Sprintf("127.%d.%d", 1+rand.IntN(250), rand.IntN(250))}
+	m := &Mesh{t: t, dir: t.TempDir(), subnet: fmt.Sprintf("127.%d.%d", 1+rand.IntN(250), rand.IntN(250))}
 	t.Cleanup(m.stopAll)
 	first := m.add(0)
 	result, err := agent.Init(t.Context(), agent.InitOptions{Config: first.Config, MeshName: "test", Tags: o.tags(0)})
@@ -126,7 +127,7 @@ func New(t testing.TB, n int, opts ...Option) *Mesh {
 
 func (m *Mesh) add(i int) *Node {
 	config := agent.DefaultConfig()
-	config.DataDir = filepath.Join(m.t.TempDir(), fmt.Sprintf("node%d", i+1))
+	config.DataDir = filepath.Join(m.dir, fmt.Sprintf("node%d", i+1))
 	config.Bind = fmt.Sprintf("%s.%d", m.subnet, i+1)
 	config.NodeName = fmt.Sprintf("node%d", i+1)
 	config.SpareShim = false // many workers share this process
