@@ -17,6 +17,10 @@ import (
 const (
 	protocolPeer = "mesh-peer/1"
 	protocolRaft = "mesh-raft/1"
+
+	// greeting is what a server sends first in both, once it has let the caller
+	// in. A caller that has not read it has reached nobody.
+	greeting = "ready\n"
 )
 
 // Credentials are this node's, as they are at the moment of asking: a renewal

@@ -7,8 +7,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"net"
-	"sync/atomic"
 	"time"
 )
 
@@ -114,31 +114,29 @@ func (d *dialer) handshake(ctx context.Context, l *link, protocol string, check 
 	if err := conn.HandshakeContext(ctx); err != nil {
 		return nil, err
 	}
+	if err := awaitGreeting(ctx, conn); err != nil {
+		return nil, fmt.Errorf("the server lets this node not in: %w", err)
+	}
 	if !d.links.settle(l, func(v *rosterView) bool { return check(v, p) == nil }) {
 		return nil, errors.New("the roster changed meanwhile")
 	}
-	return &dialed{Conn: conn}, nil
+	return conn, nil
 }
 
-// dialed is a connection whose server may still refuse this node: in TLS 1.3 the
-// client is done before the server has judged its certificate. The verdict is the
-// first thing that can be read.
-type dialed struct {
-	net.Conn
-	heard atomic.Bool
-}
-
-// Read implements net.Conn. A TLS alert before anything else is the server's
-// refusal: what was written has reached nobody.
-func (c *dialed) Read(into []byte) (int, error) {
-	n, err := c.Conn.Read(into)
-	if n > 0 {
-		c.heard.Store(true)
+// awaitGreeting reads the server's greeting. In TLS 1.3 a client is done with the
+// handshake before the server has judged its certificate: only the greeting tells
+// that what is sent next will be heard.
+func awaitGreeting(ctx context.Context, conn net.Conn) error {
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) })
+	got := make([]byte, len(greeting))
+	_, err := io.ReadFull(conn, got)
+	if !stop() {
+		return ctx.Err()
 	}
-	if remote := (*net.OpError)(nil); err != nil && !c.heard.Load() && errors.As(err, &remote) && remote.Op == "remote error" {
-		err = fmt.Errorf("%w: the server refuses this node's certificate: %w", ErrNotSent, err)
+	if err == nil && string(got) != greeting {
+		err = fmt.Errorf("it greets with %q", got)
 	}
-	return n, err
+	return err
 }
 
 // generationOf names a certificate chain by its leaf.

@@ -38,7 +38,7 @@ type mesh struct {
 // clock is real time plus what a test adds.
 type clock struct{ ahead atomic.Int64 }
 
-func (c *clock) now() time.Time            { return time.Now().Add(time.Duration(c.ahead.Load())) }
+func (c *clock) now() time.Time           { return time.Now().Add(time.Duration(c.ahead.Load())) }
 func (c *clock) advance(by time.Duration) { c.ahead.Add(int64(by)) }
 
 func newMesh(t *testing.T) *mesh { return newMeshNamed(t, testMeshID) }
@@ -390,14 +390,27 @@ func dialRaw(t *testing.T, to *node, protocol string, with *credentials) (*tls.C
 	return conn.(*tls.Conn), nil
 }
 
+// enter is dialRaw for somebody who is let in.
+func enter(t *testing.T, to *node, protocol string, with *credentials) *tls.Conn {
+	t.Helper()
+	conn, err := dialRaw(t, to, protocol, with)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := awaitGreeting(testContext(t), conn); err != nil {
+		t.Fatal(err)
+	}
+	return conn
+}
+
 // testLog writes to the test's own log and stops when the test is over.
 func testLog(t *testing.T) *slog.Logger {
 	return slog.New(slog.NewTextHandler(&logWriter{t: t}, &slog.HandlerOptions{Level: slog.LevelInfo}))
 }
 
 type logWriter struct {
-	mu   sync.Mutex
-	t    *testing.T
+	mu sync.Mutex
+	t  *testing.T
 }
 
 func (w *logWriter) Write(line []byte) (int, error) {
@@ -408,3 +421,13 @@ func (w *logWriter) Write(line []byte) (int, error) {
 	}
 	return len(line), nil
 }
+
+func isErrNotSent(err error) bool { return errors.Is(err, ErrNotSent) }
+
+func refusalIn(err error) *Refusal {
+	refusal := (*Refusal)(nil)
+	errors.As(err, &refusal)
+	return refusal
+}
+
+func isRefusal(err error) bool { return refusalIn(err) != nil }

@@ -30,8 +30,7 @@ const (
 	idleTime     = 15 * time.Minute // longer than the client's, so that the client ends idle connections
 	acceptPause  = 50 * time.Millisecond
 	closingGrace = 3 * time.Second
-	// lingerTime is how long a refused client may read why; without it the kernel
-	// could throw the alert away together with what the client has sent.
+	// lingerTime bounds the goodbye to a client that speaks plain HTTP.
 	lingerTime = 500 * time.Millisecond
 )
 
@@ -51,6 +50,9 @@ type Server struct {
 	handshakes chan struct{}
 	sourcesMu  sync.Mutex
 	sources    map[string]int // pending handshakes by source host
+
+	freshMu sync.Mutex
+	fresh   map[net.Conn]struct{} // peers' connections before their first call
 
 	// closing is closed first; cancel then ends the contexts of handlers.
 	closing   chan struct{}
@@ -73,7 +75,7 @@ func Listen(addr string, cfg Config, h Handlers) (*Server, error) {
 		cfg: cfg, tls: serverTLS(cfg), listener: listener,
 		links: newLinks(cfg.Gate), refused: newRefusedLog(cfg.Log), routes: newRoutes(cfg, h),
 		peers: newHandoff(listener.Addr()), api: newHandoff(listener.Addr()), raft: newHandoff(listener.Addr()),
-		handshakes: make(chan struct{}, maxHandshakes), sources: make(map[string]int),
+		handshakes: make(chan struct{}, maxHandshakes), sources: make(map[string]int), fresh: make(map[net.Conn]struct{}),
 		closing: make(chan struct{}), cancel: cancel,
 	}
 	s.http = &http.Server{
@@ -85,6 +87,7 @@ func Listen(addr string, cfg Config, h Handlers) (*Server, error) {
 		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
 			return context.WithValue(ctx, streamKey{}, conn)
 		},
+		ConnState: s.trackFresh,
 		// What net/http has to say of peers' connections: broken ones, and the
 		// stack of a handler that panicked after routes has logged it.
 		ErrorLog: slog.NewLogLogger(cfg.Log.Handler(), slog.LevelDebug),
@@ -118,6 +121,8 @@ func (s *Server) Close() error {
 		s.closeErr = s.listener.Close()
 		_ = s.api.Close()
 		_ = s.raft.Close()
+		_ = s.peers.Close()
+		s.closeFresh()
 		drain, stop := context.WithTimeout(context.Background(), closingGrace)
 		defer stop()
 		if err := s.http.Shutdown(drain); err != nil {
@@ -179,6 +184,27 @@ func (s *Server) accept() {
 	}
 }
 
+// trackFresh and closeFresh end connections that never carried a call: Shutdown
+// would wait for one.
+func (s *Server) trackFresh(conn net.Conn, state http.ConnState) {
+	s.freshMu.Lock()
+	defer s.freshMu.Unlock()
+	if state == http.StateNew {
+		s.fresh[conn] = struct{}{}
+	} else {
+		delete(s.fresh, conn)
+	}
+}
+
+func (s *Server) closeFresh() {
+	s.freshMu.Lock()
+	defer s.freshMu.Unlock()
+	for conn := range s.fresh {
+		// Cut below TLS: the goodbye of TLS could block.
+		_ = conn.(*stream).link.Close()
+	}
+}
+
 func (s *Server) handshake(l *link) (*tls.Conn, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), handshakeTime)
 	defer cancel()
@@ -208,9 +234,15 @@ func (s *Server) refuse(l *link, err error) {
 			why = "it speaks HTTP without TLS"
 			_ = l.SetWriteDeadline(time.Now().Add(lingerTime))
 			_, _ = io.WriteString(l, "HTTP/1.0 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain\r\n\r\nThis port speaks HTTPS only.\n")
+			drain(l)
 		}
 	}
 	s.refused.refused(l.RemoteAddr(), why, s.cfg.now())
+}
+
+// drain reads what the client still sends before the connection is closed;
+// without it the kernel could throw our answer away together with what is unread.
+func drain(l *link) {
 	if tcp, ok := l.Conn.(*net.TCPConn); ok {
 		_ = tcp.CloseWrite()
 		_ = tcp.SetReadDeadline(time.Now().Add(lingerTime))
@@ -243,13 +275,15 @@ func (s *Server) dispatch(l *link, conn *tls.Conn) {
 		s.refuse(l, err)
 		return
 	}
-	remote := &stream{Conn: conn, peer: p, since: s.cfg.now()}
+	remote := &stream{Conn: conn, link: l, peer: p, since: s.cfg.now()}
 	if state.NegotiatedProtocol == protocolRaft {
 		if !s.links.settle(l, func(v *rosterView) bool { return mayStream(v, p) == nil }) {
 			_ = l.Close()
 			return
 		}
-		s.raft.deliver(remote, timeout.Done())
+		if s.greet(conn) {
+			s.raft.deliver(remote, timeout.Done())
+		}
 		return
 	}
 	voter := false
@@ -264,7 +298,25 @@ func (s *Server) dispatch(l *link, conn *tls.Conn) {
 		_ = l.Close()
 		return
 	}
-	s.peers.deliver(remote, timeout.Done())
+	if s.greet(conn) {
+		s.peers.deliver(remote, timeout.Done())
+	}
+}
+
+// greet tells a caller that it is in; a connection that cannot be written to is
+// closed.
+func (s *Server) greet(conn *tls.Conn) bool {
+	err := conn.SetWriteDeadline(time.Now().Add(handshakeTime))
+	if err == nil {
+		_, err = io.WriteString(conn, greeting)
+	}
+	if err == nil {
+		err = conn.SetWriteDeadline(time.Time{})
+	}
+	if err != nil {
+		_ = conn.Close()
+	}
+	return err == nil
 }
 
 func (s *Server) takeSource(host string) bool {
@@ -298,6 +350,7 @@ func hostOf(addr net.Addr) string {
 // at the protocol's name.
 type stream struct {
 	net.Conn
+	link  *link
 	peer  presented
 	since time.Time
 }
