@@ -77,9 +77,15 @@ type Face struct {
 	// enrolling lets one enrolment at a time decide: they all count in the same
 	// record, and would only overtake one another.
 	enrolling chan struct{}
+	// search, localSearch and confirm are leaderSearch, localSearch and
+	// confirmPatience, shorter in tests.
+	search, localSearch, confirm time.Duration
 }
 
 // New returns a Face. Requests may be served before the store is open.
 func New(cfg Config) *Face {
-	return &Face{cfg: cfg, operations: operationTable(), enrolling: make(chan struct{}, 1)}
+	return &Face{
+		cfg: cfg, operations: operationTable(), enrolling: make(chan struct{}, 1),
+		search: leaderSearch, localSearch: localSearch, confirm: confirmPatience,
+	}
 }

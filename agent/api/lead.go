@@ -116,7 +116,7 @@ func (c *call) view(ctx context.Context, decide func() error) error {
 	if !ok {
 		return raftstore.ErrNotLeader // demoted meanwhile
 	}
-	ctx, cancel := context.WithTimeout(ctx, confirmPatience)
+	ctx, cancel := context.WithTimeout(ctx, c.face.confirm)
 	defer cancel()
 	err := c.store.ConfirmedView(ctx, func(r raftstore.Reader) error {
 		c.Reader, c.key, c.now = r, key, c.face.cfg.Now().UTC()

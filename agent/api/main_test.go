@@ -1,14 +1,17 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -121,7 +124,7 @@ func newBed(t *testing.T) *bed {
 	var err error
 	b.store, err = raftstore.Open(raftstore.Config{
 		Dir: t.TempDir(), NodeID: leaderID, Address: "127.0.0.1:7947", Stream: &idleStream{closed: make(chan struct{})},
-		Log: slog.New(slog.DiscardHandler),
+		Log: slog.New(slog.DiscardHandler), HeartbeatTimeout: 50 * time.Millisecond, ElectionTimeout: 50 * time.Millisecond, LeaderLeaseTimeout: 50 * time.Millisecond,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -168,6 +171,9 @@ func newBed(t *testing.T) *bed {
 		return b.carry(ctx, in)
 	}
 	b.member = New(config)
+	for _, f := range []*Face{b.leader, b.member} {
+		f.search, f.localSearch, f.confirm = 500*time.Millisecond, 200*time.Millisecond, 400*time.Millisecond
+	}
 	b.client = &http.Client{Timeout: patience}
 	b.leaderURL, b.memberURL = b.listen(b.leader), b.listen(b.member)
 	return b
@@ -375,3 +381,31 @@ func wantCode(t testing.TB, err error, code, says string) {
 func shell(command ...string) map[string][]string { return map[string][]string{"commands": command} }
 
 const shellDocument = "AWS-RunShellScript"
+
+var discard = slog.New(slog.DiscardHandler)
+
+func mustURL(path string) *url.URL { return &url.URL{Path: path} }
+
+// recorder is a ResponseWriter that keeps what it is given.
+type recorder struct {
+	status int
+	header http.Header
+	body   bytes.Buffer
+}
+
+func newRecorder() *recorder { return &recorder{header: http.Header{}} }
+
+func (r *recorder) Header() http.Header         { return r.header }
+func (r *recorder) WriteHeader(status int)      { r.status = status }
+func (r *recorder) Write(p []byte) (int, error) { return r.body.Write(p) }
+
+// tlsCertificate is the certificate that a server shows, as PEM.
+func tlsCertificate(t *testing.T, c *http.Client, address string) []byte {
+	t.Helper()
+	response, err := c.Get(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: response.TLS.PeerCertificates[0].Raw})
+}

@@ -32,7 +32,7 @@ func (f *Face) route(ctx context.Context, op *operation, in *peer.ForwardRequest
 	gossip := op.local != nil
 	if in.Local && gossip {
 		// What gossip can tell as well is not worth a long search.
-		ctx, cancel = context.WithTimeout(ctx, localSearch)
+		ctx, cancel = context.WithTimeout(ctx, f.localSearch)
 		defer cancel()
 	}
 	out, err := f.findLeader(ctx, op, in, requestID)
@@ -75,7 +75,7 @@ func (f *Face) findLeader(ctx context.Context, op *operation, in *peer.ForwardRe
 	}
 	// failed is what to say when no leader is found in time.
 	failed := error(errUnavailable)
-	until := time.Now().Add(leaderSearch)
+	until := time.Now().Add(f.search)
 	for first := true; ; first = false {
 		if !first {
 			var cancel context.CancelFunc
