@@ -1,8 +1,9 @@
 # `make demo` and `make test` need Go and make, nothing else; docs/contributing.md tells what each target is for.
 GO      ?= go
-VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+VERSION ?= 0.1.0
+COMMIT  ?= $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 PREFIX  ?= /usr
-LDFLAGS := -s -w -X fleetmesh/agent.Version=$(VERSION) -X main.version=$(VERSION)
+LDFLAGS := -s -w -X fleetmesh/agent.Version=$(VERSION) -X fleetmesh/agent.Build=$(COMMIT) -X main.version=$(VERSION)
 BUILD   := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)'
 FUZZTIME ?= 20s
 

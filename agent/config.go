@@ -14,8 +14,12 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// Version is the program's, set by the linker.
-var Version = "0.1.0-dev"
+// Version is the program's, in the form of an SSM agent's; Build names the commit
+// that it was built from. The linker sets both.
+var (
+	Version = "0.1.0"
+	Build   = "unknown"
+)
 
 // Config is a node's settings, as in meshd.yaml; every key is also a flag of
 // `meshd run`.

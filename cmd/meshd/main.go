@@ -76,6 +76,8 @@ func noArgs(cmd *cobra.Command, args []string) error {
 func newVersion() *cobra.Command {
 	return &cobra.Command{
 		Use: "version", Short: "Print the version", Args: noArgs,
-		Run: func(cmd *cobra.Command, _ []string) { fmt.Fprintln(cmd.OutOrStdout(), "meshd", agent.Version) },
+		Run: func(cmd *cobra.Command, _ []string) {
+			fmt.Fprintf(cmd.OutOrStdout(), "meshd %s (build %s)\n", agent.Version, agent.Build)
+		},
 	}
 }

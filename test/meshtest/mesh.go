@@ -8,6 +8,8 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -24,12 +26,14 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
+	"github.com/hashicorp/raft"
 	"go.yaml.in/yaml/v3"
 
 	"fleetmesh/agent"
 	"fleetmesh/agent/meshapi"
 	"fleetmesh/agent/worker"
 	"fleetmesh/internal/pki"
+	"fleetmesh/raftstore"
 )
 
 // Main is what a TestMain of a package that uses meshes calls: scripts run below
@@ -375,4 +379,55 @@ type retryNothing struct{ aws.NopRetryer }
 
 func (retryNothing) GetAttemptToken(context.Context) (func(error) error, error) {
 	return func(error) error { return nil }, nil
+}
+
+// CA opens the mesh's certificate authority, as a thief of a voter's disk could.
+// The first node is stopped and started again for it.
+func (m *Mesh) CA() *pki.CA {
+	m.t.Helper()
+	first := m.Nodes[0]
+	first.Stop()
+	defer first.Start()
+	text, err := os.ReadFile(filepath.Join(first.Config.DataDir, "identity", "mesh.key"))
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	raw, err := base64.StdEncoding.DecodeString(string(text))
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	var key pki.MeshKey
+	copy(key[:], raw)
+	stream, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	store, err := raftstore.Open(raftstore.Config{
+		Dir: filepath.Join(first.Config.DataDir, "store"), NodeID: first.ID, Address: first.Config.Address(),
+		Stream: aloneStream{stream}, Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	defer store.Close()
+	var record raftstore.Mesh
+	if err := store.View(func(r raftstore.Reader) (err error) { record, err = raftstore.GetMesh(r); return err }); err != nil {
+		m.t.Fatal(err)
+	}
+	keyPEM, err := key.Open(record.SealedCAKey, "ca-key")
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	ca, err := pki.LoadCA(record.CACertificate, keyPEM)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return ca
+}
+
+// aloneStream lets a store be opened for reading, with nobody to talk to.
+type aloneStream struct{ net.Listener }
+
+func (aloneStream) Dial(raft.ServerAddress, time.Duration) (net.Conn, error) {
+	return nil, errors.New("nobody is to be reached")
 }
