@@ -218,7 +218,7 @@ func (e *engine) put(ctx context.Context, txn raftstore.Txn) (uint64, error) {
 		select {
 		case <-ctx.Done():
 			return 0, err
-		case <-time.After(unknownPause):
+		case <-time.After(e.unknownPause):
 		}
 	}
 }

@@ -138,7 +138,10 @@ func (e *engine) settle(c *activeCommand, removed map[string]bool, now time.Time
 	for _, t := range c.open {
 		s := situation{removed: removed[t.invocation.NodeID], alive: e.members.Alive(t.invocation.NodeID)}
 		if d := t.delivery; d != nil {
-			s.refused, s.tooLate, s.unsent, s.tried = d.refused, d.tooLate, d.unsent(), d.tried
+			s.unsent, s.tried = d.unsent(), d.tried
+			if !d.uncertain {
+				s.refused, s.tooLate = d.refused, d.tooLate
+			}
 		}
 		if wantsCancel(c.cancel, t.invocation.NodeID) {
 			if is, changed := cancel(t.invocation, now); changed {

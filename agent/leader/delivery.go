@@ -42,8 +42,9 @@ type delivery struct {
 	askAt        time.Time
 	calling      bool
 	tried        bool
-	refused      string
-	tooLate      bool
+	// refused is why the node will not take it; final once nothing is uncertain.
+	refused string
+	tooLate bool
 	// cancel: the node is to end it; asked again at cancelAt until it reports.
 	cancel      bool
 	cancelAt    time.Time

@@ -49,6 +49,8 @@ type engine struct {
 	reportsDue time.Time
 	// limit is the size of a transaction, in bytes of keys and values.
 	limit int
+	// unknownPause is as the constant.
+	unknownPause time.Duration
 }
 
 // txnLimit leaves room for preconditions under raftstore.MaxTxnSize. Larger
@@ -72,7 +74,7 @@ func newEngine(cfg Config, term uint64, jitter func() float64) *engine {
 		store: cfg.Store, members: cfg.Members, platforms: cfg.Platforms, settings: cfg.Settings,
 		log: cfg.Log, now: cfg.Now, jitter: jitter, term: term,
 		commands: map[string]*activeCommand{}, touched: map[string]*activeCommand{}, unreadable: map[string]bool{},
-		links: map[string]*link{}, limit: txnLimit,
+		links: map[string]*link{}, limit: txnLimit, unknownPause: unknownPause,
 	}
 }
 

@@ -206,9 +206,12 @@ func (e *engine) takeAnswer(a answer) {
 				d.uncertain, d.tried = true, true
 			case job.Refused != "" && d.phase != accepted:
 				d.refused, d.tooLate = job.Refused, job.TooLate || !now.Before(c.command.DeliverUntil)
-				c.dirty = true
+				if c.dirty = true; d.uncertain {
+					// An earlier attempt may still arrive, and be taken.
+					d.phase, d.unknownSince, d.askAt = toAsk, now, now.Add(e.settings.RetryMost)
+				}
 			case job.Refused == "":
-				d.phase = accepted
+				d.phase, d.refused = accepted, ""
 			}
 		case a.err == nil && a.call.kind == callCancel:
 			d.cancelAt = now.Add(backoff(e.settings, d.cancelTries, e.jitter()))
@@ -259,12 +262,12 @@ func (e *engine) takeState(c *activeCommand, d *delivery, unknown bool, now time
 	switch {
 	case d.phase == accepted:
 	case !unknown:
-		d.phase = accepted
+		d.phase, d.refused = accepted, ""
 	case !d.uncertain:
 		d.phase, c.dirty = toSend, true
 	case d.unknownSince.IsZero():
 		d.unknownSince, d.askAt = now, now.Add(e.settings.RetryMost)
-		if !d.cancel && now.Before(c.command.DeliverUntil) {
+		if !d.cancel && d.refused == "" && now.Before(c.command.DeliverUntil) {
 			d.phase = toSend
 		}
 	case now.Sub(d.unknownSince) >= e.settings.RetryMost:
