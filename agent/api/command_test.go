@@ -156,6 +156,7 @@ func (b *bed) finish(id string, status, details string, invocations ...raftstore
 		if err != nil {
 			return err
 		}
+		state.CompletedCount = 0
 		state.Resolved, state.TargetCount, state.Status, state.StatusDetails = true, len(invocations), status, details
 		for _, i := range invocations {
 			i.CommandID, i.RequestedAt = id, command.RequestedAt
