@@ -7,28 +7,18 @@ import (
 	"time"
 )
 
-const (
-	// attendAfter is how long a call to the leader goes on before the client looks
-	// whether the leader still lives; then it looks every attendEvery. A machine
-	// that lost power, a paused process and a cut network are silent alike, and a
-	// call may rightly take long.
-	attendAfter = 3 * time.Second
-	attendEvery = 3 * time.Second
-	// attendAgain is the pause before the second look after one that failed.
-	attendAgain = 500 * time.Millisecond
-	attendLimit = 2 * time.Second
-)
-
 // errUnresponsive ends a call to a leader that is gone.
 var errUnresponsive = errors.New("the leader has stopped answering")
 
 // attend watches over a call: it asks the target something small beside it, and
-// cancels the call when two such questions in a row are not answered. The caller
+// cancels the call when two such questions in a row are not answered: a machine
+// that lost power, a paused process and a cut network are silent alike, and a call
+// may rightly take long. The caller
 // calls stop when the call is over; nothing runs any more when stop returns.
 func (c *Client) attend(ctx context.Context, cancel context.CancelCauseFunc, to purpose, target Target) (stop func()) {
 	ctx, end := context.WithCancel(ctx)
 	done := make(chan struct{})
-	timer := time.AfterFunc(attendAfter, func() {
+	timer := time.AfterFunc(c.pace.attendAfter, func() {
 		defer close(done)
 		for failed := false; ; {
 			alive := c.ping(ctx, to, target)
@@ -40,9 +30,9 @@ func (c *Client) attend(ctx context.Context, cancel context.CancelCauseFunc, to 
 				return
 			}
 			failed = !alive
-			pause := attendEvery
+			pause := c.pace.attendEvery
 			if failed {
-				pause = attendAgain
+				pause = c.pace.attendAgain
 			}
 			select {
 			case <-time.After(pause):
@@ -62,7 +52,7 @@ func (c *Client) attend(ctx context.Context, cancel context.CancelCauseFunc, to 
 // ping reports whether a node answers at all; a refusal is an answer. It has a
 // pool of its own where it can, so that long calls do not keep it waiting.
 func (c *Client) ping(ctx context.Context, to purpose, target Target) bool {
-	ctx, cancel := context.WithTimeout(ctx, attendLimit)
+	ctx, cancel := context.WithTimeout(ctx, c.pace.attendLimit)
 	defer cancel()
 	if c.knows(target) {
 		to = toRoster
@@ -73,41 +63,37 @@ func (c *Client) ping(ctx context.Context, to purpose, target Target) bool {
 }
 
 const (
-	// refreshLimit bounds one round of asking for the roster, refreshEvery is the
+	// refreshLimit bounds one round of asking for the roster, refreshPause is the
 	// shortest time between two.
-	refreshLimit = 2 * time.Second
-	refreshEvery = time.Second
+	refreshLimit = 5 * time.Second
+	refreshPause = 2 * time.Second
 )
 
 // refreshWhenWanted looks for a newer roster when the server has met a voter that
-// this node's roster does not know. It is the client's own goroutine.
+// this node's roster does not know, or when no leader is found among those that it
+// does. It is the client's own goroutine.
 func (c *Client) refreshWhenWanted() {
 	for {
 		select {
 		case <-c.ctx.Done():
 			return
-		case <-c.cfg.Gate.unknownVoter:
-			c.refresh(c.ctx)
+		case <-c.cfg.Gate.rosterWanted:
+			c.refresh()
 		}
 		select {
 		case <-c.ctx.Done():
 			return
-		case <-time.After(refreshEvery):
+		case <-time.After(stretched(refreshPause)):
 		}
 	}
 }
 
 // refresh asks the members of the roster for theirs and takes the newest. A node
 // that was away while voters changed so finds the new ones; it believes only who
-// was a voter by its own roster. What fails is passed over: there will be another
-// occasion.
-func (c *Client) refresh(ctx context.Context) {
-	c.refreshMu.Lock()
-	defer c.refreshMu.Unlock()
-	if time.Since(c.refreshed) < refreshEvery {
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, refreshLimit)
+// was a voter by its own roster. What fails is passed over: it will be wanted
+// again.
+func (c *Client) refresh() {
+	ctx, cancel := context.WithTimeout(c.ctx, refreshLimit)
 	defer cancel()
 	self := c.cfg.Credentials.Identity().NodeID
 	var asked sync.WaitGroup
@@ -130,5 +116,4 @@ func (c *Client) refresh(ctx context.Context) {
 		})
 	}
 	asked.Wait()
-	c.refreshed = time.Now()
 }

@@ -60,8 +60,10 @@ type Client struct {
 	// leader is who answered last as the leader, nil when unknown.
 	leader atomic.Pointer[Target]
 
-	refreshMu sync.Mutex
-	refreshed time.Time // guarded by refreshMu
+	pace pace
+	// suspects are candidates for the leader that did not answer, and when.
+	suspectsMu sync.Mutex
+	suspects   map[Target]time.Time
 
 	ctx       context.Context
 	cancel    context.CancelFunc
@@ -71,7 +73,7 @@ type Client struct {
 
 // NewClient starts a client; Close ends it.
 func NewClient(cfg Config) *Client {
-	c := &Client{cfg: cfg, links: newLinks(cfg.Gate)}
+	c := &Client{cfg: cfg, links: newLinks(cfg.Gate), pace: normalPace(), suspects: make(map[Target]time.Time)}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.dialer = newDialer(c.ctx, cfg, c.links)
 	c.transport = &http.Transport{

@@ -13,12 +13,12 @@ import (
 )
 
 const (
-	// dialTime bounds connecting to a node, leaderDialTime to a candidate for the
-	// leader, of which there are others to try.
-	dialTime       = 3 * time.Second
-	leaderDialTime = 1500 * time.Millisecond
-	// handshakeClientTime bounds the handshake once its turn has come.
-	handshakeClientTime = 5 * time.Second
+	// dialTime bounds connecting to a node.
+	dialTime = 3 * time.Second
+	// handshakeLimit bounds the handshake once its turn has come. It is long: when
+	// all nodes come at once, after the leader's restart, a handshake that is given
+	// up is work for nothing and makes the crowd larger.
+	handshakeLimit = 15 * time.Second
 	// maxDials and maxClientHandshakes bound what goes on at once. Connecting is
 	// waiting, for nodes that are away up to dialTime, so many may; handshakes are
 	// work.
@@ -50,22 +50,18 @@ func (d *dialer) dialPooled(ctx context.Context, _, addr string) (net.Conn, erro
 	if err != nil {
 		return nil, err
 	}
-	limit := dialTime
-	if key.to != toNode {
-		limit = leaderDialTime
-	}
-	return d.dial(ctx, key.address, protocolPeer, limit, func(v *rosterView, p presented) error {
+	return d.dial(ctx, key.address, protocolPeer, func(v *rosterView, p presented) error {
 		return mayServe(key.to, key.nodeID, v, d.cfg.Credentials.Identity(), p, d.cfg.now())
 	})
 }
 
 // dial connects, shakes hands and takes the connection into the set: from then on
 // it is cut when check says no under a later roster.
-func (d *dialer) dial(ctx context.Context, address, protocol string, limit time.Duration, check func(*rosterView, presented) error) (net.Conn, error) {
+func (d *dialer) dial(ctx context.Context, address, protocol string, check func(*rosterView, presented) error) (net.Conn, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(d.life, cancel)()
-	raw, err := d.connect(ctx, address, limit, protocol == protocolPeer)
+	raw, err := d.connect(ctx, address, protocol == protocolPeer)
 	if err != nil {
 		return nil, err
 	}
@@ -81,14 +77,14 @@ func (d *dialer) dial(ctx context.Context, address, protocol string, limit time.
 	return conn, nil
 }
 
-func (d *dialer) connect(ctx context.Context, address string, limit time.Duration, bounded bool) (net.Conn, error) {
+func (d *dialer) connect(ctx context.Context, address string, bounded bool) (net.Conn, error) {
 	select {
 	case d.dials <- struct{}{}:
 		defer func() { <-d.dials }()
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	dialer := net.Dialer{Timeout: limit, KeepAliveConfig: keepAlive()}
+	dialer := net.Dialer{Timeout: dialTime, KeepAliveConfig: keepAlive()}
 	if bounded {
 		// Raft has time-outs of its own, and a follower that is busy with a
 		// snapshot may let a window stay shut.
@@ -104,7 +100,7 @@ func (d *dialer) handshake(ctx context.Context, l *link, protocol string, check 
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	ctx, cancel := context.WithTimeout(ctx, handshakeClientTime)
+	ctx, cancel := context.WithTimeout(ctx, handshakeLimit)
 	defer cancel()
 	var p presented
 	conn := tls.Client(l, clientTLS(d.cfg, protocol, func(v *rosterView, shown presented) error {
@@ -154,7 +150,7 @@ func generationOf(chain [][]byte) string {
 func (c *Client) DialRaft(ctx context.Context, address string) (net.Conn, error) {
 	ctx, cancel := c.bound(ctx)
 	defer cancel()
-	conn, err := c.dialer.dial(ctx, address, protocolRaft, dialTime, func(v *rosterView, p presented) error {
+	conn, err := c.dialer.dial(ctx, address, protocolRaft, func(v *rosterView, p presented) error {
 		if m, ok := v.members[p.id.NodeID]; ok && m.Address != address {
 			return fmt.Errorf("node %s answers at %s and belongs at %s", p.id.NodeID, address, m.Address)
 		}

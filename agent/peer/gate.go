@@ -40,15 +40,15 @@ type Gate struct {
 	notifyMu    sync.Mutex
 	subscribers []func(raftstore.Roster)
 
-	// unknownVoter has room for one wish: somebody with a voter's certificate
-	// turned up whom the roster does not know. The client serves it.
-	unknownVoter chan struct{}
+	// rosterWanted has room for one wish for a newer roster, which the client
+	// serves.
+	rosterWanted chan struct{}
 }
 
 // OpenGate reads the gate's file; one that is not there yet is an empty roster
 // and term 0.
 func OpenGate(path string, meshID string) (*Gate, error) {
-	g := &Gate{path: path, meshID: meshID, unknownVoter: make(chan struct{}, 1)}
+	g := &Gate{path: path, meshID: meshID, rosterWanted: make(chan struct{}, 1)}
 	g.view.Store(viewOf(raftstore.Roster{MeshID: meshID}))
 	data, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
@@ -144,7 +144,7 @@ func (g *Gate) notify() {
 // wantRoster asks the client to look for a newer roster; it never blocks.
 func (g *Gate) wantRoster() {
 	select {
-	case g.unknownVoter <- struct{}{}:
+	case g.rosterWanted <- struct{}{}:
 	default:
 	}
 }

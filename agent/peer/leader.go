@@ -5,14 +5,35 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/http/httptrace"
+	"slices"
 	"time"
 )
 
+// pace is how patiently the leader is searched and attended.
+type pace struct {
+	// search bounds the search for a leader: longer than an election takes, and
+	// short enough that an API client is told within 5 s. It does not bound a call
+	// that a leader is working on.
+	search time.Duration
+	// connect is how long one candidate may take to be connected to before the
+	// next is asked. The connection goes on being made and serves a later round.
+	connect time.Duration
+	// attendAfter is how long a call to the leader goes on before the client looks
+	// whether the leader still lives; then it looks every attendEvery, and
+	// attendAgain after a look that failed. A look fails after attendLimit.
+	attendAfter, attendEvery, attendAgain, attendLimit time.Duration
+}
+
+func normalPace() pace {
+	return pace{
+		search: 4 * time.Second, connect: time.Second,
+		attendAfter: 3 * time.Second, attendEvery: 3 * time.Second,
+		attendAgain: 500 * time.Millisecond, attendLimit: 3 * time.Second,
+	}
+}
+
 const (
-	// searchTime bounds the search for a leader: longer than an election takes,
-	// and short enough that an API client is told within 5 s. It does not bound a
-	// call that a leader is working on.
-	searchTime = 4 * time.Second
 	// Pauses between rounds over the candidates, each stretched by chance by up to
 	// a half, so that a thousand nodes do not ask in step.
 	firstPause = 50 * time.Millisecond
@@ -47,9 +68,9 @@ func toLeaderCall[In, Out any](ctx context.Context, c *Client, to purpose, route
 	ctx, cancel := c.bound(ctx)
 	defer cancel()
 	var s search
-	end := time.Now().Add(searchTime)
+	end := time.Now().Add(c.pace.search)
 	for pause := firstPause; ; pause = min(2*pause, mostPause) {
-		queue := candidates(c.leader.Load(), c.cfg.Credentials.Identity().NodeID, c.cfg.Gate.view.Load(), rand.Perm)
+		queue := candidates(c.leader.Load(), c.cfg.Credentials.Identity().NodeID, c.cfg.Gate.view.Load(), c.isSuspect, rand.Perm)
 		tried := make(map[Target]bool)
 		for len(queue) > 0 && ctx.Err() == nil {
 			target := queue[0]
@@ -59,6 +80,7 @@ func toLeaderCall[In, Out any](ctx context.Context, c *Client, to purpose, route
 			}
 			tried[target] = true
 			out, err := attempt[In, Out](ctx, c, to, target, route, in, retry)
+			c.suspect(target, err)
 			if err == nil {
 				c.leader.Store(&target)
 				return out, nil
@@ -73,9 +95,12 @@ func toLeaderCall[In, Out any](ctx context.Context, c *Client, to purpose, route
 			}
 			if s.unknown && !lostBefore {
 				// The try may have taken its time; leave some for another.
-				end = latest(end, time.Now().Add(searchTime/2))
+				end = latest(end, time.Now().Add(c.pace.search/2))
 			}
-			if hint != nil && c.believes(ctx, to, *hint) {
+			// A leader that the roster does not know is not called on a hint alone;
+			// when the roster has been refreshed, a later round will. A renewal goes
+			// further, for it brings the roster: it believes a voter's certificate.
+			if hint != nil && (c.knows(*hint) || to == toRenew) {
 				queue = append([]Target{*hint}, queue...)
 			}
 			if time.Now().After(end) {
@@ -85,11 +110,8 @@ func toLeaderCall[In, Out any](ctx context.Context, c *Client, to purpose, route
 		if ctx.Err() != nil {
 			return nil, s.failure(context.Cause(ctx))
 		}
-		if s.lost {
-			// All that answered know no leader; perhaps the roster is an old one.
-			s.lost = false
-			c.refresh(ctx)
-		}
+		// Perhaps the roster is an old one and others lead today.
+		c.cfg.Gate.wantRoster()
 		if time.Now().After(end) {
 			return nil, s.failure(nil)
 		}
@@ -112,21 +134,14 @@ func stretched(pause time.Duration) time.Duration {
 	return pause + rand.N(pause/2)
 }
 
-// believes reports whether a leader that a candidate named may be called: it is in
-// the roster, or in the one that the voters have now. A renewal goes further, for
-// it brings the roster: it believes a voter's certificate (toHinted).
-func (c *Client) believes(ctx context.Context, to purpose, hint Target) bool {
-	if c.knows(hint) || to == toRenew {
-		return true
-	}
-	c.refresh(ctx)
-	return c.knows(hint)
-}
-
+// knows reports whether the roster has this node as a voter or stand-by.
 func (c *Client) knows(target Target) bool {
 	_, ok := c.cfg.Gate.view.Load().members[target.NodeID]
 	return ok
 }
+
+// errSlow ends a try at a candidate that cannot be connected to in time.
+var errSlow = errors.New("it takes long to connect")
 
 // attempt is one try at one candidate, attended while it lasts.
 func attempt[In, Out any](ctx context.Context, c *Client, to purpose, target Target, route string, in *In, retry bool) (*Out, error) {
@@ -140,6 +155,9 @@ func attempt[In, Out any](ctx context.Context, c *Client, to purpose, target Tar
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	slow := time.AfterFunc(c.pace.connect, func() { cancel(errSlow) })
+	defer slow.Stop()
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { slow.Stop() }})
 	defer c.attend(ctx, cancel, to, target)()
 	return call[In, Out](ctx, c, to, target, route, in, retry)
 }
@@ -148,9 +166,6 @@ func attempt[In, Out any](ctx context.Context, c *Client, to purpose, target Tar
 type search struct {
 	// unknown is set once a try ended without its outcome being known.
 	unknown bool
-	// lost is set when a candidate answered that it does not lead and knows no
-	// leader.
-	lost bool
 	// refused is the last answer "not now".
 	refused *Refusal
 	last    error
@@ -164,7 +179,6 @@ func (s *search) note(err error, retry bool) (hint *Target, done bool) {
 		switch refusal.Kind {
 		case RefusedNotLeader:
 			if refusal.Leader == "" || refusal.LeaderID == "" {
-				s.lost = true
 				return nil, false
 			}
 			return &Target{NodeID: refusal.LeaderID, Address: refusal.Leader}, false
@@ -206,11 +220,38 @@ func (s *search) failure(cause error) error {
 // ErrNotSent says nothing about the tries before it.
 func opaque(err error) error { return errors.New(err.Error()) }
 
+// suspectTime is how long a candidate that did not answer is asked last.
+const suspectTime = 15 * time.Second
+
+// suspect notes whether a candidate answered, with whatever.
+func (c *Client) suspect(target Target, err error) {
+	c.suspectsMu.Lock()
+	defer c.suspectsMu.Unlock()
+	if refusal := (*Refusal)(nil); err == nil || errors.As(err, &refusal) {
+		delete(c.suspects, target)
+		return
+	}
+	for known, since := range c.suspects {
+		if time.Since(since) > suspectTime {
+			delete(c.suspects, known)
+		}
+	}
+	c.suspects[target] = time.Now()
+}
+
+func (c *Client) isSuspect(target Target) bool {
+	c.suspectsMu.Lock()
+	defer c.suspectsMu.Unlock()
+	since, ok := c.suspects[target]
+	return ok && time.Since(since) <= suspectTime
+}
+
 // candidates lists whom to ask for the leader, the likeliest first: who led last,
 // this node itself where it holds the store (it answers at once and knows), the
-// voters by chance, the stand-bys.
-func candidates(last *Target, self string, v *rosterView, shuffle func(int) []int) []Target {
-	var first, voters, standBys []Target
+// voters by chance, the stand-bys, and after all of them those that did not answer
+// a moment ago.
+func candidates(last *Target, self string, v *rosterView, suspect func(Target) bool, shuffle func(int) []int) []Target {
+	var first, voters, standBys, suspects []Target
 	if last != nil {
 		first = append(first, *last)
 	}
@@ -218,6 +259,8 @@ func candidates(last *Target, self string, v *rosterView, shuffle func(int) []in
 		m := v.roster.Members[i]
 		target := Target{NodeID: m.NodeID, Address: m.Address}
 		switch {
+		case suspect(target):
+			suspects = append(suspects, target)
 		case m.NodeID == self:
 			first = append(first, target)
 		case m.StandBy:
@@ -226,5 +269,5 @@ func candidates(last *Target, self string, v *rosterView, shuffle func(int) []in
 			voters = append(voters, target)
 		}
 	}
-	return append(append(first, voters...), standBys...)
+	return slices.Concat(first, voters, standBys, suspects)
 }

@@ -16,7 +16,7 @@ import (
 const (
 	// handshakeTime bounds accept to the end of the handshake, and then the wait
 	// for the part that takes the connection.
-	handshakeTime = 10 * time.Second
+	handshakeTime = 20 * time.Second
 	// maxHandshakes and maxHandshakesPerSource bound connections that have proved
 	// nothing yet. A source beyond its share is closed at once, so that one that
 	// opens and says nothing cannot keep others out; all together make accept wait.
@@ -25,7 +25,7 @@ const (
 	// maxLinksPerCaller bounds one key's connections to the peer routes.
 	maxLinksPerCaller = 512
 
-	headerTime   = 10 * time.Second
+	headerTime   = 20 * time.Second
 	maxHeader    = 32 << 10
 	idleTime     = 15 * time.Minute // longer than the client's, so that the client ends idle connections
 	acceptPause  = 50 * time.Millisecond

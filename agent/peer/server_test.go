@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -346,7 +347,9 @@ func TestRosterChangesUnderLoad(t *testing.T) {
 		running.Go(func() {
 			for {
 				_, err := call[ReportRequest, ReportResponse](ctx, member.client, toLeader, voter.target(), routeReport, &ReportRequest{}, true)
-				if i%4 != 0 && err != nil {
+				// On a busy machine a handshake may take too long; a refusal or a cut
+				// may not be.
+				if i%4 != 0 && err != nil && !errors.Is(err, context.DeadlineExceeded) {
 					t.Errorf("a member that stays: %v", err)
 					return
 				}
@@ -402,7 +405,7 @@ func TestRosterChangesUnderLoad(t *testing.T) {
 	for i := 0; i < clients; i += 4 {
 		_, err := call[ReportRequest, ReportResponse](ctx, members[i].client, toLeader, voter.target(), routeReport, &ReportRequest{}, true)
 		if !isErrNotSent(err) {
-			t.Errorf("removed node %d: %v", i, err)
+			t.Errorf("removed node %d: %v, want ErrNotSent", i, err)
 		}
 	}
 	voter.server.links.mu.Lock()
