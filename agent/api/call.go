@@ -199,10 +199,13 @@ func (c *call) answered() ([]byte, error) {
 	if errors.Is(err, raftstore.ErrNotFound) {
 		return nil, nil
 	}
-	if err == nil {
-		err = auth.AlreadyUsed()
+	if err != nil {
+		return nil, err
 	}
-	return nil, err
+	if c.repeat.unnamed {
+		return nil, auth.AlreadyUsed()
+	}
+	return nil, signAgain{auth.AlreadyUsed()}
 }
 
 // record adds to the handler's changes what every change by the API carries: the

@@ -22,6 +22,10 @@ const (
 	defaultDelivery = 3600
 	// maxDocumentSize bounds a document together with its parameters, in bytes.
 	maxDocumentSize = 64 << 10
+	// maxSendBody bounds the request itself, in bytes: it is kept, and answered with
+	// its parameters, in one transaction (raftstore.MaxTxnSize). Only parameters of
+	// many escaped characters come near it.
+	maxSendBody = 96 << 10
 
 	defaultMaxConcurrency = "50"
 	defaultMaxErrors      = "0"
@@ -41,8 +45,11 @@ func (c *call) sendCommand(in *ssm.SendCommandInput) (*ssm.SendCommandOutput, er
 	if err := checkDocumentHash(in, builtIn.Content); err != nil {
 		return nil, err
 	}
+	if len(c.in.Body) > maxSendBody {
+		return nil, refuse(codeDocumentSize, "The request has %d bytes; the limit is %d.", len(c.in.Body), maxSendBody)
+	}
 	if size := commandSize(builtIn.Content, in.Parameters); size > maxDocumentSize {
-		return nil, refuse("MaxDocumentSizeExceeded", "The document and its parameters have %d bytes; the limit is %d.", size, maxDocumentSize)
+		return nil, refuse(codeDocumentSize, "The document and its parameters have %d bytes; the limit is %d.", size, maxDocumentSize)
 	}
 	if err := document.CheckParameters(in.Parameters); err != nil {
 		return nil, refuse(codeInvalidParameters, "%s", err)

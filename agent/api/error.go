@@ -28,6 +28,7 @@ const (
 	codeInvalidDocument   = "InvalidDocument"
 	codeInvalidCommand    = "InvalidCommandId"
 	codeInvalidParameters = "InvalidParameters"
+	codeDocumentSize      = "MaxDocumentSizeExceeded"
 )
 
 // refuse is an error that the client is told, text and all. It had no effect.
@@ -52,6 +53,15 @@ var errOutcome = &smithy.GenericAPIError{
 
 // errCrowded: other writes were always faster. Nothing happened.
 var errCrowded = refuse(codeThrottled, "Rate exceeded: many requests change the same thing at once. Nothing was done; try again.")
+
+// signAgain is a refusal that a client should meet with a new signature. SDKs do
+// so by themselves on its HTTP status, 503: the AWS CLI and boto3 sign by the
+// second and leave the invocation id out, so that two equal requests of one second
+// have one signature, and the second of them looks like a replay. Who replays a
+// request cannot sign it.
+type signAgain struct{ error }
+
+func (e signAgain) Unwrap() error { return e.error }
 
 // status is the HTTP status of an error's name.
 func status(code string) int {
@@ -83,9 +93,13 @@ func render(err error) (code string, httpStatus int, body []byte, known bool) {
 	if known = errors.As(err, &refused); known {
 		code, text = refused.ErrorCode(), refused.ErrorMessage()
 	}
+	httpStatus = status(code)
+	if again := (signAgain{}); errors.As(err, &again) {
+		httpStatus = http.StatusServiceUnavailable
+	}
 	body, err = json.Marshal(failure{Type: code, Lower: text, Upper: text})
 	if err != nil {
 		body = []byte(`{"__type":"` + codeInternal + `"}`) // three strings can always be encoded
 	}
-	return code, status(code), body, known
+	return code, httpStatus, body, known
 }

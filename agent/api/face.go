@@ -45,7 +45,7 @@ type Member struct {
 	Tags          map[string]string
 }
 
-// Config is what a Face is made of. All fields are needed; the functions are
+// Config is what a Face is made of. All fields but AuditFile are needed; the functions are
 // called from many goroutines at once, and each request asks them anew, since
 // roles come and go.
 type Config struct {
@@ -64,8 +64,11 @@ type Config struct {
 	Roster func() raftstore.Roster
 	// MeshKey opens the store's secrets; ok is false on a plain member.
 	MeshKey func() (key pki.MeshKey, ok bool)
-	Log     *slog.Logger
-	Now     func() time.Time
+	// AuditFile is where this node notes the reads that it answers and the requests
+	// that it refuses; "" notes nothing.
+	AuditFile string
+	Log       *slog.Logger
+	Now       func() time.Time
 }
 
 // Face answers API requests. Its methods may be called from many goroutines at
@@ -74,6 +77,7 @@ type Config struct {
 type Face struct {
 	cfg        Config
 	operations map[string]*operation
+	trail      trail
 	// enrolling lets one enrolment at a time decide: they all count in the same
 	// record, and would only overtake one another.
 	enrolling chan struct{}
@@ -85,7 +89,7 @@ type Face struct {
 // New returns a Face. Requests may be served before the store is open.
 func New(cfg Config) *Face {
 	return &Face{
-		cfg: cfg, operations: operationTable(), enrolling: make(chan struct{}, 1),
+		cfg: cfg, operations: operationTable(), trail: trail{path: cfg.AuditFile, limit: maxTrail, log: cfg.Log}, enrolling: make(chan struct{}, 1),
 		search: leaderSearch, localSearch: localSearch, confirm: confirmPatience,
 	}
 }

@@ -28,51 +28,66 @@ var errAskAgain = errors.New("leadership was lost during a write")
 // this node turns out not to lead and did nothing, or errAskAgain; everything
 // else is in the answer.
 func (f *Face) lead(ctx context.Context, store Store, op *operation, from peer.Caller, in *peer.ForwardRequest, requestID string) (*peer.ForwardResponse, error) {
-	output, err := f.perform(ctx, store, op, from, in, requestID)
+	output, who, err := f.perform(ctx, store, op, from, in, requestID)
 	if errors.Is(err, raftstore.ErrNotLeader) || errors.Is(err, errAskAgain) {
 		return nil, err
 	}
 	if err != nil {
-		return f.refusal(requestID, op.name, err), nil
+		return f.deny(requestID, op.name, who.name, in, err), nil
+	}
+	if !op.write {
+		f.note(requestID, op.name, who.name, in, outcomeOK)
 	}
 	return answer(http.StatusOK, requestID, output), nil
 }
 
-func (f *Face) perform(ctx context.Context, store Store, op *operation, from peer.Caller, in *peer.ForwardRequest, requestID string) ([]byte, error) {
+// deny is the answer to a request that is refused, or failed, noted in the trail.
+func (f *Face) deny(requestID, operation, who string, in *peer.ForwardRequest, err error) *peer.ForwardResponse {
+	out := f.refusal(requestID, operation, err)
+	f.note(requestID, operation, who, in, out.Header[errorTypeHeader][0])
+	return out
+}
+
+func (f *Face) note(requestID, operation, who string, in *peer.ForwardRequest, outcome string) {
+	f.trail.note(trailEntry{Time: f.cfg.Now().UTC(), RequestID: requestID, Operation: operation, Caller: who, SourceIP: in.SourceIP, Outcome: outcome})
+}
+
+func (f *Face) perform(ctx context.Context, store Store, op *operation, from peer.Caller, in *peer.ForwardRequest, requestID string) (output []byte, who caller, err error) {
 	if op.open {
 		select {
 		case f.enrolling <- struct{}{}:
 			defer func() { <-f.enrolling }()
 		case <-ctx.Done():
-			return nil, errCrowded
+			return nil, who, errCrowded
 		}
 	}
 	uncertain := false
 	for attempt := 1; ; attempt++ {
 		c := &call{face: f, store: store, op: op, in: in, from: from, id: requestID, uncertain: uncertain}
 		var input any
-		var output []byte
 		err := c.view(ctx, func() (err error) {
 			input, output, err = c.decide()
 			return err
 		})
+		who = c.who
 		switch {
-		case err != nil && uncertain && !isRefusal(err):
-			return nil, c.lost(err)
+		case err != nil && uncertain && (!isRefusal(err) || errors.Is(err, errUnavailable)):
+			return nil, who, c.lost(err)
 		case err != nil:
-			return nil, err
+			return nil, who, err
 		case op.wait != nil:
-			return c.goOn(ctx, input)
+			output, err = c.goOn(ctx, input)
+			return output, who, err
 		case len(c.txn.Ops) == 0:
-			return output, nil
+			return output, who, nil
 		}
 		_, err = store.Apply(ctx, c.txn)
 		switch {
 		case err == nil:
-			return output, nil
+			return output, who, nil
 		case errors.Is(err, raftstore.ErrConflict):
 			if attempt == maxAttempts {
-				return nil, errCrowded
+				return nil, who, errCrowded
 			}
 		case errors.Is(err, raftstore.ErrUnknownOutcome):
 			// The same call once more: what it would write demands that no answer to it
@@ -80,14 +95,14 @@ func (f *Face) perform(ctx context.Context, store Store, op *operation, from pee
 			f.cfg.Log.Warn("the outcome of a write is unknown, looking again", "request", requestID, "operation", op.name)
 			uncertain = true
 			if ctx.Err() != nil || attempt == maxAttempts {
-				return nil, errOutcome
+				return nil, who, errOutcome
 			}
 		case errors.Is(err, raftstore.ErrTooLarge):
-			return nil, refuse(codeTooLarge, "The request is larger than the mesh can keep.")
+			return nil, who, refuse(codeTooLarge, "The request is larger than the mesh can keep.")
 		case uncertain:
-			return nil, c.lost(err)
+			return nil, who, c.lost(err)
 		default:
-			return nil, noLeader(err)
+			return nil, who, noLeader(err)
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -381,6 +382,8 @@ func wantCode(t testing.TB, err error, code, says string) {
 func shell(command ...string) map[string][]string { return map[string][]string{"commands": command} }
 
 const shellDocument = "AWS-RunShellScript"
+
+func newTextLog(w io.Writer) *slog.Logger { return slog.New(slog.NewTextHandler(w, nil)) }
 
 var discard = slog.New(slog.DiscardHandler)
 

@@ -95,8 +95,8 @@ func TestReplaysAreRefused(t *testing.T) {
 	if got := b.do(signed("one")); got.status != http.StatusOK {
 		t.Errorf("the repetition: %s %s", got.Type, got.Message)
 	}
-	for _, id := range []string{"two", ""} {
-		if got := b.do(signed(id)); got.status != 400 || got.Type != "InvalidSignatureException" || !strings.Contains(got.Message, "already used") {
+	for id, status := range map[string]int{"two": 503, "": 400} { // 503 makes an SDK sign again
+		if got := b.do(signed(id)); got.status != status || got.Type != "InvalidSignatureException" || !strings.Contains(got.Message, "already used") {
 			t.Errorf("the replay with the id %q: %d %s %s", id, got.status, got.Type, got.Message)
 		}
 	}
@@ -344,6 +344,23 @@ func TestConcurrentWritesOfOneRecord(t *testing.T) {
 		}
 		return err
 	})
+}
+
+// TestUnknownOutcomeWithoutMajority: when nobody can find out, nobody says that
+// nothing was done.
+func TestUnknownOutcomeWithoutMajority(t *testing.T) {
+	b := newBed(t)
+	tr := b.troubled(lost)
+	tr.next[0] = func(func() (uint64, error)) (uint64, error) {
+		tr.mu.Lock()
+		tr.view = raftstore.ErrNotLeader
+		tr.mu.Unlock()
+		return 0, raftstore.ErrUnknownOutcome
+	}
+	got := b.do(b.request(b.leaderURL, "AmazonSSM.SendCommand", sendBody, time.Now(), map[string]string{invocationHeader: "an-id"}))
+	if got.status != http.StatusInternalServerError || !strings.Contains(got.Message, "outcome is unknown") {
+		t.Errorf("HTTP %d %s %s", got.status, got.Type, got.Message)
+	}
 }
 
 func TestEndlessConflictIsThrottled(t *testing.T) {

@@ -116,7 +116,7 @@ func sourceIP(remote string) string {
 // operation finds what a request asks for, or the answer that refuses it.
 func (f *Face) operation(in *peer.ForwardRequest, requestID string) (*operation, *peer.ForwardResponse) {
 	if httpStatus, err := checkShape(in); err != nil {
-		out := f.refusal(requestID, "", err)
+		out := f.deny(requestID, "", "", in, err)
 		out.Status = httpStatus
 		if httpStatus == http.StatusMethodNotAllowed {
 			out.Header["Allow"] = []string{http.MethodPost}
@@ -140,7 +140,7 @@ func (f *Face) operation(in *peer.ForwardRequest, requestID string) (*operation,
 			err = unsigned
 		}
 	}
-	return nil, f.refusal(requestID, name, err)
+	return nil, f.deny(requestID, name, "", in, err)
 }
 
 // answer is an answer's frame.
