@@ -42,6 +42,7 @@ func (d directory) gossip() string       { return d.path("gossip") }
 func (d directory) gate() string         { return d.path("gate.json") }
 func (d directory) store() string        { return d.path("store") }
 func (d directory) jobs() string         { return d.path("jobs") }
+func (d directory) auditFile() string    { return d.path("audit.log") }
 func (d directory) admin() string        { return d.path("admin.yaml") }
 
 // make creates the directory and takes its lock; the returned function lets it

@@ -37,6 +37,9 @@ type JoinResult struct {
 	MeshID   string
 	MeshName string
 	NodeID   string
+	// RefusedTags are keys that were asked for and that the activation does not
+	// leave to the joiner.
+	RefusedTags []string
 }
 
 // EnrolError is the mesh's refusal to enrol; trying again without a change will
@@ -117,7 +120,7 @@ func Join(ctx context.Context, o JoinOptions) (JoinResult, error) {
 	if err := keepEnrolment(dir, o.Config, output); err != nil {
 		return JoinResult{}, err
 	}
-	return JoinResult{MeshID: output.MeshId, MeshName: output.MeshName, NodeID: output.NodeId}, nil
+	return JoinResult{MeshID: output.MeshId, MeshName: output.MeshName, NodeID: output.NodeId, RefusedTags: output.RefusedTags}, nil
 }
 
 // enrol asks the token's addresses in turn until one answers for the mesh.

@@ -68,7 +68,8 @@ func (a *Agent) faceConfig() api.Config {
 		},
 		Forward: a.client.Forward, Peers: a.client,
 		Members: a.members, Roster: a.gate.Roster, MeshKey: a.identity.MeshKey,
-		Log: a.log.With("part", "api"), Now: time.Now,
+		AuditFile: a.dir.auditFile(),
+		Log:       a.log.With("part", "api"), Now: time.Now,
 	}
 }
 

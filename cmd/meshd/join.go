@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -47,6 +48,9 @@ Exit status: 0 done, 1 failed, 2 wrong usage.`,
 			result, err := agent.Join(cmd.Context(), o)
 			if err != nil {
 				return err
+			}
+			if len(result.RefusedTags) > 0 {
+				fmt.Fprintf(cmd.ErrOrStderr(), "The activation does not let a joiner choose these tags, they were left out: %s\n", strings.Join(result.RefusedTags, ", "))
 			}
 			out := cmd.OutOrStdout()
 			fmt.Fprintf(out, "Enrolled in mesh %s (%s) as node %s.\n", result.MeshName, result.MeshID, result.NodeID)

@@ -32,6 +32,7 @@ func main() {
 	if len(os.Args) > 1 && os.Args[1] == worker.ShimCommand {
 		os.Exit(worker.ShimMain(os.Args[2:]))
 	}
+	syscall.Umask(0o077) // scripts get the usual one from their shim
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
 	err := newRoot().ExecuteContext(ctx)
