@@ -43,7 +43,7 @@ type logStore struct {
 	releaseOnce sync.Once
 }
 
-// openLog opens raft.db, checks whose it is and that it can be read.
+// openLog opens raft.db and checks whose it is.
 func openLog(cfg Config, stop func(error)) (*logStore, error) {
 	path := cfg.logPath()
 	if err := checkFile(path, lockTimeout); err != nil {
@@ -83,22 +83,28 @@ func (l *logStore) check(nodeID string) error {
 	if string(id) != nodeID {
 		return fmt.Errorf("it belongs to node %s and this is node %s: a store is not copied from machine to machine, let this one join instead", id, nodeID)
 	}
-	// Raft panics on an entry that it cannot read; better to refuse here.
+	return nil
+}
+
+// checkEntries reads everything behind the newest snapshot, whose index is
+// snapshot: Raft panics on an entry that it cannot read. Older entries may have a
+// gap where a snapshot was received.
+func (l *logStore) checkEntries(snapshot uint64) error {
 	first, err := l.bolt.FirstIndex()
 	if err != nil {
-		return err
+		return fmt.Errorf("read the log: %w", err)
 	}
 	last, err := l.bolt.LastIndex()
 	if err != nil {
-		return err
+		return fmt.Errorf("read the log: %w", err)
 	}
-	if first == 0 {
-		return nil
+	if last > 0 && first > snapshot+1 {
+		return fmt.Errorf("the log begins at entry %d and the newest snapshot ends at %d: snapshots are missing; remove this node from the mesh and let it join again", first, snapshot)
 	}
-	for index := first; index <= last; index++ {
+	for index := snapshot + 1; index <= last; index++ {
 		var entry raft.Log
 		if err := l.bolt.GetLog(index, &entry); err != nil {
-			return fmt.Errorf("entry %d of %d to %d cannot be read (%w): remove this node from the mesh and let it join again", index, first, last, err)
+			return fmt.Errorf("entry %d of the log, which ends at %d, cannot be read (%w): remove this node from the mesh and let it join again", index, last, err)
 		}
 	}
 	return nil
@@ -106,18 +112,24 @@ func (l *logStore) check(nodeID string) error {
 
 // follows reports whether the log has everything that comes after index.
 func (l *logStore) follows(index uint64) (bool, error) {
-	first, err := l.bolt.FirstIndex()
-	if err != nil {
-		return false, fmt.Errorf("read the log: %w", err)
-	}
 	last, err := l.bolt.LastIndex()
 	if err != nil {
 		return false, fmt.Errorf("read the log: %w", err)
 	}
-	if first == 0 {
-		return index == 0, nil
+	if last < index {
+		return false, nil
 	}
-	return first <= index+1 && last >= index, nil
+	for next := index + 1; next <= last; next++ {
+		var entry raft.Log
+		err := l.bolt.GetLog(next, &entry)
+		if errors.Is(err, raft.ErrLogNotFound) {
+			return false, nil
+		}
+		if err != nil {
+			return false, fmt.Errorf("read entry %d of the log: %w", next, err)
+		}
+	}
+	return true, nil
 }
 
 // fail remembers the first failure to write and stops the node.

@@ -286,7 +286,7 @@ func leadingChild(t testing.TB, children []*child) *child {
 // accepted soon, and none that was acknowledged is ever missing.
 func TestLeaderKilledWithSIGKILL(t *testing.T) {
 	t.Parallel()
-	voters, kills := 3, 3
+	voters, kills := 3, 2
 	if s := os.Getenv("RAFTSTORE_KILLS"); s != "" { // to measure: more of both
 		voters, _ = strconv.Atoi(os.Getenv("RAFTSTORE_VOTERS"))
 		kills, _ = strconv.Atoi(s)

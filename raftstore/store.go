@@ -129,20 +129,26 @@ func removeLeftovers(cfg Config) error {
 	return nil
 }
 
-// checkHistory refuses a state that is ahead of both log and snapshots: raft.db
-// was lost or replaced, and with it this server's votes.
+// checkHistory refuses a log that does not join on to the newest snapshot, and a
+// state that is ahead of both: raft.db was lost or replaced, and with it this
+// server's votes.
 func (s *Store) checkHistory() error {
-	last, err := s.logs.LastIndex()
-	if err != nil {
-		return fmt.Errorf("read the log: %w", err)
-	}
 	list, err := s.snapshots.List()
 	if err != nil {
 		return fmt.Errorf("list the snapshots: %w", err)
 	}
+	var snapshot uint64
 	if len(list) > 0 {
-		last = max(last, list[0].Index)
+		snapshot = list[0].Index
 	}
+	if err := s.logs.checkEntries(snapshot); err != nil {
+		return fmt.Errorf("open %s: %w", s.cfg.logPath(), err)
+	}
+	last, err := s.logs.LastIndex()
+	if err != nil {
+		return fmt.Errorf("read the log: %w", err)
+	}
+	last = max(last, snapshot)
 	return s.View(func(r Reader) error {
 		if r.Index() > last {
 			return fmt.Errorf("%s has entries up to %d but raft.db and the snapshots end at %d: they are not of one time; remove this node from the mesh and let it join again", s.cfg.statePath(), r.Index(), last)

@@ -193,7 +193,7 @@ func TestApplyIsUnknownWhenItsContextEndsAfterRaftHasIt(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 3, func(cfg *Config) {
 		// The leader takes long to notice that it is alone.
-		cfg.HeartbeatTimeout, cfg.ElectionTimeout, cfg.LeaderLeaseTimeout = 2*time.Second, 2*time.Second, 2*time.Second
+		cfg.HeartbeatTimeout, cfg.ElectionTimeout, cfg.LeaderLeaseTimeout = time.Second, time.Second, time.Second
 	})
 	leader := c.leader()
 	c.network.isolate(leader.id, c.others(leader)...)
