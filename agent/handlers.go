@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	"fleetmesh/agent/peer"
-	"fleetmesh/raftstore"
 )
 
 // handlers is what other nodes may ask of this one; it implements peer.Handlers.
@@ -148,9 +147,4 @@ func (a *Agent) takeGossipKeys(version uint64, keys [][]byte) error {
 		return g.SetKeys(keys)
 	}
 	return nil
-}
-
-// peerTarget is how to reach an enrolled node.
-func peerTarget(n raftstore.Node) peer.Target {
-	return peer.Target{NodeID: n.ID, Address: n.Address}
 }
