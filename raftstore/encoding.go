@@ -31,8 +31,8 @@ const (
 	opDelete = 1
 )
 
-// MaxKeySize is the longest key, in bytes.
-const MaxKeySize = 2048
+// maxKeySize is the longest key, in bytes.
+const maxKeySize = 2048
 
 var (
 	// errUnknownEntry: the entry was written by a newer version.
@@ -87,8 +87,8 @@ func encodeTxn(t Txn) ([]byte, error) {
 }
 
 func checkKey(key string) error {
-	if len(key) == 0 || len(key) > MaxKeySize {
-		return fmt.Errorf("a key of %d bytes: the store takes 1 to %d", len(key), MaxKeySize)
+	if len(key) == 0 || len(key) > maxKeySize {
+		return fmt.Errorf("a key of %d bytes: the store takes 1 to %d", len(key), maxKeySize)
 	}
 	return nil
 }
@@ -184,7 +184,7 @@ func (d *entryDecoder) bytes(most int) []byte {
 }
 
 func (d *entryDecoder) key() string {
-	key := string(d.bytes(MaxKeySize))
+	key := string(d.bytes(maxKeySize))
 	if key == "" {
 		d.fail()
 	}

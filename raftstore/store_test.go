@@ -110,10 +110,10 @@ func TestApplyRefusesWhatItCannotStore(t *testing.T) {
 	if _, err := c.nodes[0].store.Apply(ctx, put("", "x")); err == nil {
 		t.Error("an empty key was taken")
 	}
-	if _, err := c.nodes[0].store.Apply(ctx, put(strings.Repeat("k", MaxKeySize+1), "x")); err == nil {
+	if _, err := c.nodes[0].store.Apply(ctx, put(strings.Repeat("k", maxKeySize+1), "x")); err == nil {
 		t.Error("a long key was taken")
 	}
-	if _, err := c.nodes[0].store.Apply(ctx, put(strings.Repeat("k", MaxKeySize), strings.Repeat("x", MaxTxnSize-MaxKeySize-20))); err != nil {
+	if _, err := c.nodes[0].store.Apply(ctx, put(strings.Repeat("k", maxKeySize), strings.Repeat("x", MaxTxnSize-maxKeySize-20))); err != nil {
 		t.Errorf("the largest transaction: %v", err)
 	}
 }
