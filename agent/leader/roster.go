@@ -24,10 +24,15 @@ type pusher struct {
 	// epoch is the mesh's, for the fence; written by run.
 	epoch atomic.Uint64
 
+	mu sync.Mutex
 	// strays are nodes that were taken out of the roster in this term.
-	straysMu sync.Mutex
-	strays   []string
-	strayed  chan struct{}
+	strays  []string
+	strayed chan struct{}
+	// clean are the nodes that surely hold no store that they should not hold.
+	clean map[string]bool
+	// claimed are the nodes that are being given a store, or relieved of one: one
+	// of the two at a time.
+	claimed map[string]bool
 
 	// The rest belongs to run.
 	roster  raftstore.Roster
@@ -74,18 +79,56 @@ type pushResult struct {
 const silentRetry = time.Minute
 
 func newPusher(cfg Config, term uint64) *pusher {
-	return &pusher{cfg: cfg, term: term, strayed: make(chan struct{}, 1)}
+	return &pusher{cfg: cfg, term: term, strayed: make(chan struct{}, 1), clean: map[string]bool{}, claimed: map[string]bool{}}
 }
 
 // demote has the node told, now or when it is back, that it holds the store no
 // more. Any goroutine may call it.
 func (p *pusher) demote(nodeID string) {
-	p.straysMu.Lock()
+	p.mu.Lock()
 	p.strays = append(p.strays, nodeID)
-	p.straysMu.Unlock()
+	delete(p.clean, nodeID)
+	p.mu.Unlock()
 	select {
 	case p.strayed <- struct{}{}:
 	default:
+	}
+}
+
+// isClean tells that the node holds no store that it should not hold. Only such a
+// node is made a stand-by: a voter that was replaced while it was away first gives
+// up what it has.
+func (p *pusher) isClean(nodeID string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.clean[nodeID]
+}
+
+// claim keeps others from giving a store to the node or taking one from it until
+// release; false when somebody is at it.
+func (p *pusher) claim(nodeID string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.claimed[nodeID] {
+		return false
+	}
+	p.claimed[nodeID] = true
+	return true
+}
+
+func (p *pusher) release(nodeID string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.claimed, nodeID)
+}
+
+func (p *pusher) setClean(nodeID string, clean bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if clean {
+		p.clean[nodeID] = true
+	} else {
+		delete(p.clean, nodeID)
 	}
 }
 
@@ -200,16 +243,17 @@ func (p *pusher) notice() {
 		alive := p.cfg.Members.Alive(id)
 		if alive && !state.alive {
 			state.anew()
+			p.setClean(id, state.settled)
 		}
 		state.alive = alive
 	}
 }
 
 func (p *pusher) takeStrays() {
-	p.straysMu.Lock()
+	p.mu.Lock()
 	strays := p.strays
 	p.strays = nil
-	p.straysMu.Unlock()
+	p.mu.Unlock()
 	for _, id := range strays {
 		if state := p.nodes[id]; state != nil {
 			state.anew()
@@ -236,7 +280,7 @@ func (p *pusher) start(ctx context.Context) {
 		state.busy = true
 		p.running++
 		job := pushJob{
-			cfg: p.cfg, fence: peer.Fence{Term: p.term, Epoch: p.epoch.Load()},
+			pusher: p, cfg: p.cfg, fence: peer.Fence{Term: p.term, Epoch: p.epoch.Load()},
 			node: state.node, roster: p.roster, ringVersion: p.ring.Version, keys: p.keys, known: *state,
 		}
 		p.calls.Go(func() { p.results <- job.run(ctx) }) // there is room for each push in flight
@@ -245,6 +289,7 @@ func (p *pusher) start(ctx context.Context) {
 
 // pushJob is one node's push.
 type pushJob struct {
+	pusher      *pusher
 	cfg         Config
 	fence       peer.Fence
 	node        raftstore.Node
@@ -272,24 +317,35 @@ func (j pushJob) run(ctx context.Context) pushResult {
 		done.keyring = j.ringVersion
 	}
 	if _, rostered := j.roster.Member(j.node.ID); !rostered && !done.settled {
-		done.err = j.settle(ctx, to)
-		done.settled = done.err == nil
+		done.settled, done.err = j.settle(ctx, to)
 	}
 	return done
 }
 
 // settle finds a store on a node that shall hold none: a voter that was replaced
 // while it was away, or a stand-by whose demotion was lost with an earlier leader.
-func (j pushJob) settle(ctx context.Context, to peer.Target) error {
+func (j pushJob) settle(ctx context.Context, to peer.Target) (settled bool, err error) {
+	if !j.pusher.claim(to.NodeID) {
+		return false, fmt.Errorf("node %s is being prepared", to.NodeID)
+	}
+	defer j.pusher.release(to.NodeID)
+	var roster raftstore.Roster
+	if err := j.cfg.Store.View(func(r raftstore.Reader) (err error) { roster, err = raftstore.GetRoster(r); return err }); err != nil {
+		return false, err
+	}
+	if _, rostered := roster.Member(to.NodeID); rostered {
+		return false, nil // since this push began
+	}
 	out, err := j.cfg.Peers.RaftState(ctx, to, &peer.RaftStateRequest{Fence: j.fence})
 	if err != nil || !out.HoldsStore {
-		return err
+		return err == nil, err
 	}
 	certificate, err := j.cfg.IssueVoterCertificate(j.node, false)
 	if err != nil {
-		return fmt.Errorf("issue a member's certificate to %s: %w", j.node.ID, err)
+		return false, fmt.Errorf("issue a member's certificate to %s: %w", j.node.ID, err)
 	}
-	return j.cfg.Peers.Demote(ctx, to, &peer.DemoteRequest{Fence: j.fence, Certificate: certificate})
+	err = j.cfg.Peers.Demote(ctx, to, &peer.DemoteRequest{Fence: j.fence, Certificate: certificate})
+	return err == nil, err
 }
 
 func (p *pusher) take(r pushResult) {
@@ -301,6 +357,7 @@ func (p *pusher) take(r pushResult) {
 		return
 	}
 	state.roster, state.keyring, state.settled = r.roster, r.keyring, r.settled
+	p.setClean(r.nodeID, r.settled)
 	if r.err == nil {
 		state.tries, state.notBefore = 0, time.Time{}
 		return

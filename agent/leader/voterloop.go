@@ -62,6 +62,11 @@ func (v *voterLoop) run(ctx context.Context) error {
 	tick := time.NewTicker(voterTick)
 	defer tick.Stop()
 	for {
+		select {
+		case <-changes.C: // while a step was taken
+			v.enrolled = nil
+		default:
+		}
 		s, index, err := v.plan(ctx)
 		if err == nil && s.kind != stepNone {
 			err = v.take(ctx, s, index)
@@ -162,9 +167,10 @@ func (v *voterLoop) look() (quorum, uint64, error) {
 				delete(v.failed, id)
 			}
 		}
+		_, rostered := q.rostered[id]
 		q.nodes[id] = quorumNode{
 			id: id, address: n.Address, publicKey: n.PublicKey, zone: n.Tags["zone"], memberOnly: n.MemberOnly,
-			alive: alive, since: was.since, blocked: now.Before(v.failed[id].until),
+			alive: alive, since: was.since, blocked: now.Before(v.failed[id].until) || !rostered && !v.push.isClean(id),
 		}
 	}
 	for id := range v.seen {

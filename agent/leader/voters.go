@@ -279,7 +279,7 @@ func (q *quorum) follow(voters []quorumNode) step {
 	near := slices.DeleteFunc(slices.Clone(following), q.dead)
 	candidates := q.candidates(voters)
 	n := len(voters)
-	want := q.standBys
+	want := max(q.standBys, 0)
 	disturbed := n%2 == 0 || !q.allAlive(voters)
 	switch {
 	case n%2 == 1 && n+2 <= q.voters && len(near)+len(candidates) >= 2:

@@ -96,6 +96,10 @@ func (v *voterLoop) votes(id string) bool {
 // its key may hold the store; the servers are changed last, so that Raft counts on
 // nobody who cannot follow.
 func (v *voterLoop) prepare(ctx context.Context, node raftstore.Node, index uint64) error {
+	if !v.push.claim(node.ID) {
+		return fmt.Errorf("node %s is still being relieved of an old store", node.ID)
+	}
+	defer v.push.release(node.ID)
 	err := v.updateRoster(ctx, step{stepPrepare, node.ID, ""}, func(r *raftstore.Roster) {
 		r.Members = slices.DeleteFunc(r.Members, func(m raftstore.RosterMember) bool { return m.NodeID == node.ID })
 		r.Members = append(r.Members, raftstore.RosterMember{NodeID: node.ID, Address: node.Address, PublicKey: node.PublicKey, StandBy: true})
