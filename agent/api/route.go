@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -89,7 +90,9 @@ func (f *Face) findLeader(ctx context.Context, op *operation, in *peer.ForwardRe
 		case !errors.Is(err, raftstore.ErrNotLeader):
 			return out, err
 		}
-		if time.Until(until) < searchPause {
+		// Forward has searched everywhere; only this node itself may have become the
+		// leader meanwhile.
+		if errors.Is(err, errSearched) && !f.knowsLeader() || time.Until(until) < searchPause {
 			return nil, failed
 		}
 		timer := time.NewTimer(searchPause)
@@ -100,6 +103,19 @@ func (f *Face) findLeader(ctx context.Context, op *operation, in *peer.ForwardRe
 			return nil, failed
 		}
 	}
+}
+
+// errSearched is raftstore.ErrNotLeader after a search among all candidates.
+var errSearched = fmt.Errorf("%w, nor does any other that it can reach", raftstore.ErrNotLeader)
+
+// knowsLeader reports whether this node's store has a leader.
+func (f *Face) knowsLeader() bool {
+	store := f.cfg.Store()
+	if store == nil {
+		return false
+	}
+	id, _ := store.Leader()
+	return id != ""
 }
 
 // ask tries once, here or at the leader. raftstore.ErrNotLeader means that
@@ -129,6 +145,8 @@ func (f *Face) ask(ctx context.Context, op *operation, in *peer.ForwardRequest, 
 			return nil, refuse(codeValidation, "%s", refused.Message)
 		}
 		return nil, err
+	case errors.Is(err, peer.ErrNoLeader) && errors.Is(err, peer.ErrNotSent):
+		return nil, errSearched
 	case errors.Is(err, peer.ErrNotSent):
 		return nil, raftstore.ErrNotLeader
 	case !op.write:

@@ -60,6 +60,9 @@ type Client struct {
 	// leader is who answered last as the leader, nil when unknown.
 	leader atomic.Pointer[Target]
 
+	// leaderless is set while the last whole search for a leader found none.
+	leaderless atomic.Bool
+
 	pace pace
 	// suspects are candidates for the leader that did not answer, and when.
 	suspectsMu sync.Mutex

@@ -16,6 +16,9 @@ type pace struct {
 	// short enough that an API client is told within 5 s. It does not bound a call
 	// that a leader is working on.
 	search time.Duration
+	// searchAgain bounds it while the last search found nobody: whoever asks a mesh
+	// that is known to be without a leader is told so soon, however often.
+	searchAgain time.Duration
 	// connect is how long one candidate may take to be connected to before the
 	// next is asked. The connection goes on being made and serves a later round.
 	connect time.Duration
@@ -27,7 +30,7 @@ type pace struct {
 
 func normalPace() pace {
 	return pace{
-		search: 4 * time.Second, connect: time.Second,
+		search: 4 * time.Second, searchAgain: 700 * time.Millisecond, connect: time.Second,
 		attendAfter: 3 * time.Second, attendEvery: 3 * time.Second,
 		attendAgain: 500 * time.Millisecond, attendLimit: 3 * time.Second,
 	}
@@ -68,7 +71,11 @@ func toLeaderCall[In, Out any](ctx context.Context, c *Client, to purpose, route
 	ctx, cancel := c.bound(ctx)
 	defer cancel()
 	var s search
-	end := time.Now().Add(c.pace.search)
+	patience := c.pace.search
+	if c.leaderless.Load() {
+		patience = c.pace.searchAgain
+	}
+	end := time.Now().Add(patience)
 	for pause := firstPause; ; pause = min(2*pause, mostPause) {
 		queue := candidates(c.leader.Load(), c.cfg.Credentials.Identity().NodeID, c.cfg.Gate.view.Load(), c.isSuspect, rand.Perm)
 		tried := make(map[Target]bool)
@@ -83,6 +90,7 @@ func toLeaderCall[In, Out any](ctx context.Context, c *Client, to purpose, route
 			c.suspect(target, err)
 			if err == nil {
 				c.leader.Store(&target)
+				c.leaderless.Store(false)
 				return out, nil
 			}
 			if known := c.leader.Load(); known != nil && *known == target {
@@ -113,6 +121,7 @@ func toLeaderCall[In, Out any](ctx context.Context, c *Client, to purpose, route
 		// Perhaps the roster is an old one and others lead today.
 		c.cfg.Gate.wantRoster()
 		if time.Now().After(end) {
+			c.leaderless.Store(true)
 			return nil, s.failure(nil)
 		}
 		select {
