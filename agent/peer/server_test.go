@@ -462,3 +462,46 @@ func (b *lockedBuffer) String() string {
 	defer b.mu.Unlock()
 	return b.text.String()
 }
+
+// No session is resumed: a resumed one would not show its certificate again.
+func TestSessionsAreNotResumed(t *testing.T) {
+	m := newMesh(t)
+	voter := m.newNode(true)
+	m.agree(m.roster(1, voter))
+	certificate, err := voter.Certificate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, protocol := range []string{protocolPeer, protocolRaft, "h2"} {
+		for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+			if protocol != "h2" && version == tls.VersionTLS12 {
+				continue
+			}
+			config := &tls.Config{
+				InsecureSkipVerify: true, NextProtos: []string{protocol}, MaxVersion: version, ServerName: "localhost",
+				Certificates: []tls.Certificate{*certificate}, ClientSessionCache: tls.NewLRUClientSessionCache(4),
+			}
+			for range 3 {
+				conn, err := tls.Dial("tcp", voter.address(), config)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if protocol != "h2" { // a ticket would come before it
+					if err := awaitGreeting(testContext(t), conn); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if conn.ConnectionState().DidResume {
+					t.Errorf("%s, TLS %x: a session was resumed", protocol, version)
+				}
+				_ = conn.Close()
+			}
+		}
+	}
+	// Mesh protocols are TLS 1.3 only.
+	config := &tls.Config{InsecureSkipVerify: true, NextProtos: []string{protocolPeer}, MaxVersion: tls.VersionTLS12, Certificates: []tls.Certificate{*certificate}}
+	if conn, err := tls.Dial("tcp", voter.address(), config); err == nil {
+		_ = conn.Close()
+		t.Error("the peer protocol is spoken with TLS 1.2")
+	}
+}

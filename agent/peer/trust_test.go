@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -216,11 +218,13 @@ func TestRemovalCutsOpenConnections(t *testing.T) {
 	if err := <-outcome; err == nil {
 		t.Error("the call in flight was answered")
 	}
-	<-left
-	for name, conn := range map[string]io.Reader{"stream here": accepted, "stream there": stream, "idle connection": idle} {
-		if _, err := conn.Read(make([]byte, 1)); err == nil {
-			t.Errorf("%s: still open", name)
-		}
+	select {
+	case <-left:
+	case <-ctx.Done():
+		t.Fatal("the call in flight goes on at the server")
+	}
+	for name, conn := range map[string]net.Conn{"stream here": accepted, "stream there": stream, "idle connection": idle} {
+		wantCut(t, name, conn)
 	}
 	// Later attempts too.
 	if again, err := dialRaw(t, voter, protocolPeer, goes.credentials); err == nil {
@@ -256,11 +260,8 @@ func TestDemotion(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.agree(m.roster(2, voter))
-	for name, conn := range map[string]io.Reader{"connection": raw, "stream": stream} {
-		if _, err := conn.Read(make([]byte, 1)); err == nil {
-			t.Errorf("the open %s goes on", name)
-		}
-	}
+	wantCut(t, "connection", raw)
+	wantCut(t, "stream", stream)
 	// Its certificate still says voter.
 	_, err = demoted.client.Jobs(ctx, member.target(), jobs)
 	wantRefusal(t, err, RefusedForbidden)
@@ -411,6 +412,17 @@ func TestClientRefusesAnotherNodeAtTheAddress(t *testing.T) {
 	_, err := voter.client.Jobs(testContext(t), Target{NodeID: one.nodeID, Address: two.address()}, &JobsRequest{})
 	if !errors.Is(err, ErrNotSent) || two.handlers.seen("") != 0 {
 		t.Errorf("error %v, want ErrNotSent", err)
+	}
+}
+
+// wantCut fails unless the other side ends the connection by itself.
+func wantCut(t *testing.T, name string, conn net.Conn) {
+	t.Helper()
+	if err := conn.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		return // closed at this side
+	}
+	if _, err := conn.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the %s is still open: %v", name, err)
 	}
 }
 
