@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -85,6 +86,13 @@ func serveChild(config string) error {
 			return nil, err
 		}
 		return store.Apply(ctx, put(r.FormValue("key"), string(value)))
+	})
+	handle("/read", func(ctx context.Context, r *http.Request) (value any, err error) {
+		return value, store.ConfirmedView(ctx, func(reader Reader) error {
+			data, _, _ := reader.Get(r.FormValue("key"))
+			value = string(data)
+			return nil
+		})
 	})
 	handle("/keys", func(context.Context, *http.Request) (any, error) {
 		var keys []string
@@ -344,6 +352,49 @@ func TestLeaderKilledWithSIGKILL(t *testing.T) {
 			}
 			return true
 		})
+	}
+}
+
+// A leader is stopped, another one is elected and acknowledges a write, and the
+// old one goes on with questions and answers waiting in its sockets: no confirmed
+// read of it shows what was before.
+func TestAStoppedLeaderNeverReadsThePast(t *testing.T) {
+	t.Parallel()
+	children := startChildren(t, 3)
+	ctx := testContext(t)
+	for round := range 3 {
+		now, then := fmt.Sprint("now ", round), fmt.Sprint("then ", round)
+		var old *child
+		waitFor(t, "a write", func() bool {
+			old = leadingChild(t, children)
+			return old.ask(ctx, "/put?key=k", then, nil) == nil
+		})
+		if err := old.process.Process.Signal(syscall.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+		var readers sync.WaitGroup
+		for range 8 {
+			readers.Go(func() {
+				for range 20 {
+					var value string
+					if old.ask(ctx, "/read?key=k", "", &value) == nil && value != now {
+						t.Errorf("read %q from the old leader, acknowledged was %q", value, now)
+					}
+				}
+			})
+		}
+		waitFor(t, "another leader to accept a write", func() bool {
+			for _, c := range children {
+				if c != old && c.ask(ctx, "/put?key=k", now, nil) == nil {
+					return true
+				}
+			}
+			return false
+		})
+		if err := old.process.Process.Signal(syscall.SIGCONT); err != nil {
+			t.Fatal(err)
+		}
+		readers.Wait()
 	}
 }
 
