@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -54,6 +55,10 @@ func (d directory) make() (unlock func(), err error) {
 	return d.lock()
 }
 
+// lockPatience is how long lock waits: a meshd that was just told to end gets the
+// time to do so.
+const lockPatience = 2 * time.Second
+
 // lock makes sure that one process at a time works on the directory. The kernel
 // lets go of it when the process ends, however it ends.
 func (d directory) lock() (unlock func(), err error) {
@@ -62,7 +67,15 @@ func (d directory) lock() (unlock func(), err error) {
 	if err != nil {
 		return nil, fmt.Errorf("lock the node's directory: %w", err)
 	}
-	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	deadline := time.Now().Add(lockPatience)
+	for {
+		err = unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) || time.Now().After(deadline) {
+			break
+		}
+		time.Sleep(20 * time.Millisecond) // flock has no event to wait for
+	}
+	if err != nil {
 		file.Close()
 		if errors.Is(err, unix.EWOULDBLOCK) {
 			return nil, fmt.Errorf("%w (%s is locked; stop that meshd first)", ErrDirectoryInUse, path)

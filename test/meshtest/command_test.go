@@ -24,6 +24,7 @@ func roles(node int) map[string]string {
 // TestSevenNodesAnswerAlike: promise 1, with the stock client: leader, follower
 // and plain member give the same answers.
 func TestSevenNodesAnswerAlike(t *testing.T) {
+	t.Parallel()
 	m := meshtest.New(t, 7, meshtest.Tags(roles))
 	status := m.AwaitVoters(5)
 	holds := map[string]bool{}
@@ -118,6 +119,7 @@ func TestSevenNodesAnswerAlike(t *testing.T) {
 
 // TestConcurrencyIsKept judges by what the nodes wrote, not by our counters.
 func TestConcurrencyIsKept(t *testing.T) {
+	t.Parallel()
 	m := meshtest.New(t, 4, meshtest.Tags(roles))
 	file := filepath.Join(t.TempDir(), "log")
 	id := send(t, m.Nodes[3], ssm.SendCommandInput{Targets: []types.Target{{Key: aws.String("tag-key"), Values: []string{"role"}}}, MaxConcurrency: aws.String("2")},
@@ -147,6 +149,7 @@ func TestConcurrencyIsKept(t *testing.T) {
 
 // TestErrorThresholdStops: nothing new starts once MaxErrors is passed.
 func TestErrorThresholdStops(t *testing.T) {
+	t.Parallel()
 	m := meshtest.New(t, 4, meshtest.Tags(roles))
 	file := filepath.Join(t.TempDir(), "log")
 	id := send(t, m.Nodes[0], ssm.SendCommandInput{Targets: []types.Target{{Key: aws.String("tag-key"), Values: []string{"role"}}}, MaxConcurrency: aws.String("1"), MaxErrors: aws.String("1")},
@@ -176,6 +179,7 @@ func TestErrorThresholdStops(t *testing.T) {
 
 // TestCancelKillsTheGroup: the script's children end too.
 func TestCancelKillsTheGroup(t *testing.T) {
+	t.Parallel()
 	m := meshtest.New(t, 2, meshtest.Tags(roles))
 	file := filepath.Join(t.TempDir(), "pids")
 	target := m.Nodes[1]
@@ -208,6 +212,7 @@ func TestCancelKillsTheGroup(t *testing.T) {
 
 // TestExecutionTimeout ends the script and says so.
 func TestExecutionTimeout(t *testing.T) {
+	t.Parallel()
 	m := meshtest.New(t, 1)
 	id := send(t, m.Nodes[0], ssm.SendCommandInput{InstanceIds: []string{m.Nodes[0].ID}, Parameters: map[string][]string{"executionTimeout": {"5"}}}, "echo before", "sleep 1000")
 	got := awaitInvocation(t, m, m.Nodes[0], id, m.Nodes[0].ID, types.CommandInvocationStatusTimedOut)
@@ -221,6 +226,7 @@ func TestExecutionTimeout(t *testing.T) {
 
 // TestAwayNodeGetsItLater: away is Pending, not failed; back is done, once.
 func TestAwayNodeGetsItLater(t *testing.T) {
+	t.Parallel()
 	m := meshtest.New(t, 4, meshtest.MemberOnly(3))
 	away := m.Nodes[3]
 	away.Stop()
@@ -243,6 +249,7 @@ func TestAwayNodeGetsItLater(t *testing.T) {
 
 // TestScriptSurvivesRestart: meshd restarts in the middle; the outcome is true.
 func TestScriptSurvivesRestart(t *testing.T) {
+	t.Parallel()
 	m := meshtest.New(t, 2, meshtest.MemberOnly(1))
 	dir := t.TempDir()
 	node := m.Nodes[1]
@@ -265,6 +272,7 @@ func TestScriptSurvivesRestart(t *testing.T) {
 
 // TestWholeOutputThroughAnyNode: more than the API keeps, followed live.
 func TestWholeOutputThroughAnyNode(t *testing.T) {
+	t.Parallel()
 	m := meshtest.New(t, 3, meshtest.MemberOnly(1, 2))
 	dir := t.TempDir()
 	target, through := m.Nodes[1], m.Nodes[2]

@@ -20,6 +20,7 @@ import (
 // and so does a single member. The nodes are stopped and their certificates
 // replaced by ones of the mesh's own CA that ended long ago.
 func TestExpiryNeverLocksOut(t *testing.T) {
+	t.Parallel()
 	m := meshtest.New(t, 4, meshtest.MemberOnly(3))
 	status := m.AwaitVoters(3)
 	ca := m.CA()

@@ -18,6 +18,7 @@ import (
 // TestMinorityRefusesWrites: without a majority a write is refused within
 // seconds, and members and status are still told on the socket.
 func TestMinorityRefusesWrites(t *testing.T) {
+	t.Parallel()
 	m := meshtest.New(t, 4, meshtest.MemberOnly(3))
 	m.AwaitVoters(3)
 	m.Nodes[1].Stop()
@@ -59,6 +60,7 @@ func TestMinorityRefusesWrites(t *testing.T) {
 
 // TestRestartOfAll: all at once and one by one, by itself, with nothing lost.
 func TestRestartOfAll(t *testing.T) {
+	t.Parallel()
 	m := meshtest.New(t, 3)
 	m.AwaitVoters(3)
 	id := send(t, m.Nodes[2], ssm.SendCommandInput{InstanceIds: []string{m.Nodes[0].ID}}, "echo kept")
@@ -86,6 +88,7 @@ func TestRestartOfAll(t *testing.T) {
 
 // TestGrowth: with two nodes the second stands by; with three, three vote.
 func TestGrowth(t *testing.T) {
+	t.Parallel()
 	m := meshtest.New(t, 2)
 	m.Await("the second node to stand by", func() error {
 		status, err := m.Nodes[0].Status()
@@ -108,6 +111,7 @@ func TestGrowth(t *testing.T) {
 // TestLeaderStops: the next write is accepted by another leader; a command that
 // ran meanwhile ends as it should.
 func TestLeaderStops(t *testing.T) {
+	t.Parallel()
 	m := meshtest.New(t, 3)
 	m.AwaitVoters(3)
 	leader := m.Leader()

@@ -17,6 +17,7 @@ import (
 
 // TestRemovedNodeIsShutOut: it can neither report nor forward nor come back.
 func TestRemovedNodeIsShutOut(t *testing.T) {
+	t.Parallel()
 	m := meshtest.New(t, 4, meshtest.MemberOnly(3))
 	gone := m.Nodes[3]
 	if _, err := m.Nodes[1].Client().DeregisterManagedInstance(t.Context(), &ssm.DeregisterManagedInstanceInput{InstanceId: &gone.ID}); err != nil {
@@ -48,6 +49,7 @@ func TestRemovedNodeIsShutOut(t *testing.T) {
 
 // TestActivationLimitIsExact under concurrent joins.
 func TestActivationLimitIsExact(t *testing.T) {
+	t.Parallel()
 	m := meshtest.New(t, 1)
 	token := m.Token(meshapi.CreateActivationInput{RegistrationLimit: 3, DefaultInstanceName: "worker", Tags: map[string]string{"site": "north"}})
 	var joined atomic.Int32
@@ -83,6 +85,7 @@ func TestActivationLimitIsExact(t *testing.T) {
 
 // TestJoinIsRefusedAndResumes covers expiry, a wrong code and a second join.
 func TestJoinIsRefusedAndResumes(t *testing.T) {
+	t.Parallel()
 	m := meshtest.New(t, 1)
 	good := m.Token(meshapi.CreateActivationInput{})
 	node := m.Add()
