@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"sync/atomic"
 
 	"github.com/hashicorp/raft"
@@ -23,7 +22,6 @@ type fsm struct {
 	cfg     Config
 	state   *atomic.Pointer[bbolt.DB]
 	watches *watches
-	log     *slog.Logger
 	// stop ends the node, see Config.Fatal.
 	stop func(error)
 	// retire closes a replaced state file when its last reader is gone.

@@ -28,7 +28,7 @@ func newMachine(t testing.TB, dir string) *machine {
 	}
 	m := &machine{store: &Store{cfg: Config{Dir: dir, NodeID: "mi-00000000000000001", Log: testLog(t)}}}
 	m.fsm = &fsm{
-		cfg: m.store.cfg, state: &m.store.state, watches: &m.store.watches, log: m.store.cfg.Log,
+		cfg: m.store.cfg, state: &m.store.state, watches: &m.store.watches,
 		stop:   func(err error) { m.fatal = append(m.fatal, err) },
 		retire: func(db *bbolt.DB) { m.store.retiring.Go(func() { m.store.closeRetired(db) }) },
 	}

@@ -164,7 +164,7 @@ func (s *Store) startRaft() error {
 		Stream: s.stream, MaxPool: transportPool, Timeout: transportTimeout, Logger: log, MsgpackUseNewTimeFormat: true,
 	})
 	machine := &fsm{
-		cfg: s.cfg, state: &s.state, watches: &s.watches, log: s.cfg.Log, stop: s.stop,
+		cfg: s.cfg, state: &s.state, watches: &s.watches, stop: s.stop,
 		retire: func(db *bbolt.DB) { s.retiring.Go(func() { s.closeRetired(db) }) },
 	}
 	var err error
