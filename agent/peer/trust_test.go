@@ -454,3 +454,66 @@ func post(t *testing.T, conn *tls.Conn, route, body string) *http.Response {
 	}
 	return response
 }
+
+// A roster that changes between a connection's handshake and its place in the set
+// still counts.
+func TestRosterChangesDuringHandshake(t *testing.T) {
+	m := newMesh(t)
+	voter, member := m.newNode(true), m.newNode(false)
+	m.agree(m.roster(1, voter))
+	set := newLinks(voter.gate)
+	voter.gate.Subscribe(set.recheck)
+	p := presented{id: member.Identity()}
+	judge := func(v *rosterView) bool { return mayConnect(v, p) == nil }
+	for _, settle := range []func(*link) bool{
+		func(l *link) bool { return set.settle(l, judge) },
+		func(l *link) bool { return set.settleCaller(l, p.id.PublicKey, 1, judge) },
+	} {
+		server, client := net.Pipe()
+		defer client.Close()
+		l, ok := set.add(server)
+		if !ok {
+			t.Fatal("the set is closed")
+		}
+		voter.take(without(m.roster(voter.gate.Roster().Version+1, voter), member))
+		if settle(l) {
+			t.Error("a removed node's connection goes on")
+		}
+		_ = l.Close()
+	}
+}
+
+// Rights are looked at again when the body is there, however long it took.
+func TestRightsAreCheckedAfterTheBody(t *testing.T) {
+	m := newMesh(t)
+	voter, member := m.newNode(true), m.newNode(false)
+	m.agree(m.roster(1, voter))
+	conn := enter(t, voter, protocolPeer, member.credentials)
+	body := `{"Reports":[]` + strings.Repeat(" ", bigBody) + "}"
+	if _, err := fmt.Fprintf(conn, "POST /v1/report HTTP/1.1\r\nHost: mesh\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n", len(body)); err != nil {
+		t.Fatal(err)
+	}
+	routes := voter.server.routes
+	eventually(t, "the body is being read", func() bool {
+		routes.mu.Lock()
+		defer routes.mu.Unlock()
+		return len(routes.big) == 1
+	})
+	m.clock.advance(2 * pki.CertificateLifetime)
+	if _, err := io.WriteString(conn, body); err != nil {
+		t.Fatal(err)
+	}
+	response, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if response.StatusCode != http.StatusForbidden || voter.handlers.seen("") != 0 {
+		t.Errorf("%s, the handler ran %d times", response.Status, voter.handlers.seen(""))
+	}
+	_ = response.Body.Close()
+	eventually(t, "the slot is given back", func() bool {
+		routes.mu.Lock()
+		defer routes.mu.Unlock()
+		return len(routes.big) == 0
+	})
+}
