@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -36,10 +37,17 @@ func addDataDir(cmd *cobra.Command, dir *string) {
 	cmd.Flags().StringVar(dir, "data-dir", "", "the node's directory (required)")
 }
 
-func requireDataDir(dir string) error {
-	if dir == "" {
+// requireDataDir makes the directory's path absolute: scripts run in directories
+// of their own, and their shims find the node's files by it.
+func requireDataDir(dir *string) error {
+	if *dir == "" {
 		return usageError{fmt.Errorf("--data-dir is required")}
 	}
+	absolute, err := filepath.Abs(*dir)
+	if err != nil {
+		return fmt.Errorf("find the data directory %s: %w", *dir, err)
+	}
+	*dir = absolute
 	return nil
 }
 

@@ -22,7 +22,7 @@ A directory that already holds a node is refused and left as it is.
 Exit status: 0 done, 1 failed, 2 wrong usage.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := requireDataDir(o.Config.DataDir); err != nil {
+			if err := requireDataDir(&o.Config.DataDir); err != nil {
 				return err
 			}
 			result, err := agent.Init(cmd.Context(), o)

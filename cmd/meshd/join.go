@@ -29,7 +29,7 @@ Instead of a token: --id, --code, --peer and --ca-fingerprint.
 Exit status: 0 done, 1 failed, 2 wrong usage.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := requireDataDir(o.Config.DataDir); err != nil {
+			if err := requireDataDir(&o.Config.DataDir); err != nil {
 				return err
 			}
 			o.Token = parts

@@ -31,7 +31,7 @@ data directory. Readiness is told to systemd (Type=notify).
 Exit status: 0 ended by a signal, 1 failed, 2 wrong usage or configuration.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := requireDataDir(dataDir); err != nil {
+			if err := requireDataDir(&dataDir); err != nil {
 				return err
 			}
 			config, err := settings(cmd.Flags(), dataDir, file)
