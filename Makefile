@@ -49,7 +49,7 @@ install: build
 	install -D -m 0755 bin/meshctl $(DESTDIR)$(PREFIX)/bin/meshctl
 	install -D -m 0644 systemd/meshd.service $(DESTDIR)$(PREFIX)/lib/systemd/system/meshd.service
 	install -D -m 0644 systemd/meshd.tmpfiles $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/meshd.conf
-	install -D -m 0600 systemd/meshd.yaml $(DESTDIR)/etc/meshd/meshd.yaml.example
+	[ -e $(DESTDIR)/etc/meshd/meshd.yaml ] || install -D -m 0600 systemd/meshd.yaml $(DESTDIR)/etc/meshd/meshd.yaml
 	install -d -m 0700 $(DESTDIR)/var/lib/meshd
 
 clean:

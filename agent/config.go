@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -116,16 +117,21 @@ var ErrConfig = errors.New("bad configuration")
 // refused with their line.
 func ReadConfig(path string) (Config, error) {
 	c := DefaultConfig()
+	return c, c.Overlay(path)
+}
+
+// Overlay reads a file over c: keys that it does not have stay as they are.
+func (c *Config) Overlay(path string) error {
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return c, fmt.Errorf("read configuration: %w", err)
+		return fmt.Errorf("read configuration: %w", err)
 	}
 	decoder := yaml.NewDecoder(bytes.NewReader(data))
 	decoder.KnownFields(true)
-	if err := decoder.Decode(&c); err != nil && !errors.Is(err, io.EOF) {
-		return c, fmt.Errorf("%w in %s: %w", ErrConfig, path, err)
+	if err := decoder.Decode(c); err != nil && !errors.Is(err, io.EOF) {
+		return fmt.Errorf("%w in %s: %w", ErrConfig, path, err)
 	}
-	return c, nil
+	return nil
 }
 
 // Validate checks each value and the relations between them.
@@ -200,6 +206,10 @@ func (c *Config) complete() error {
 			return err
 		}
 		c.Bind = address
+	}
+	// One spelling of an address everywhere: peers compare addresses as text.
+	if ip, err := netip.ParseAddr(c.Bind); err == nil && ip.Zone() == "" {
+		c.Bind = ip.Unmap().String()
 	}
 	return c.Validate()
 }

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -25,11 +26,24 @@ func TestExampleConfiguration(t *testing.T) {
 	want := DefaultConfig()
 	want.Socket = "/run/meshd/meshd.sock"
 	if !reflect.DeepEqual(got, want) {
-		t.Errorf("the example differs from the defaults that it documents:\n%+v\n%+v", got, want)
+		t.Errorf("the example changes more than the socket:\n%+v\n%+v", got, want)
 	}
 	text, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
+	}
+	// What it shows as a default is one.
+	shown := filepath.Join(t.TempDir(), "shown.yaml")
+	settings := regexp.MustCompile(`(?m)^# ([a-z-]+: \S+)$`).ReplaceAll(text, []byte("$1"))
+	if err := os.WriteFile(shown, settings, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got, err = ReadConfig(shown); err != nil {
+		t.Fatal(err)
+	}
+	want.NodeName, want.Bind = "db-01", "10.0.0.11" // examples, not defaults
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("the example differs from the defaults that it shows:\n%+v\n%+v", got, want)
 	}
 	typ := reflect.TypeFor[Config]()
 	for i := range typ.NumField() {

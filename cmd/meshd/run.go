@@ -25,8 +25,8 @@ func newRun() *cobra.Command {
 		Long: `Runs the node of the data directory until SIGTERM or SIGINT. Scripts that run
 at that moment go on, and are picked up at the next start.
 
-Settings come from the flags, else from --config, else from meshd.yaml in the
-data directory. Readiness is told to systemd (Type=notify).
+Settings come from the flags, else from --config, else from the meshd.yaml that
+init or join left in the data directory, else from the defaults. Readiness is told to systemd (Type=notify).
 
 Exit status: 0 ended by a signal, 1 failed, 2 wrong usage or configuration.`,
 		Args: noArgs,
@@ -42,20 +42,20 @@ Exit status: 0 ended by a signal, 1 failed, 2 wrong usage or configuration.`,
 		},
 	}
 	addDataDir(cmd, &dataDir)
-	cmd.Flags().StringVar(&file, "config", "", "configuration file (default DIR/meshd.yaml)")
+	cmd.Flags().StringVar(&file, "config", "", "a file whose keys count before those of DIR/meshd.yaml")
 	addSettings(cmd.Flags(), &flagged)
 	return cmd
 }
 
-// settings is the file's settings under the flags that were given.
+// settings is what init or join kept in the directory, under the file, under the
+// flags that were given.
 func settings(flags *pflag.FlagSet, dataDir, file string) (agent.Config, error) {
-	path := file
-	if path == "" {
-		path = agent.ConfigPath(dataDir)
-	}
-	config, err := agent.ReadConfig(path)
-	if errors.Is(err, fs.ErrNotExist) && file == "" {
+	config, err := agent.ReadConfig(agent.ConfigPath(dataDir))
+	if errors.Is(err, fs.ErrNotExist) {
 		return config, fmt.Errorf("%w: %s; make a mesh with `meshd init` or enrol with `meshd join`", agent.ErrNoNode, dataDir)
+	}
+	if err == nil && file != "" {
+		err = config.Overlay(file)
 	}
 	if err != nil {
 		return config, err
