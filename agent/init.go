@@ -150,9 +150,13 @@ func newMesh(o InitOptions, now time.Time) (*birth, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make the node's key: %w", err)
 	}
+	var names []string
+	if name, ok := pki.HostName(o.Config.NodeName); ok {
+		names = append(names, name)
+	}
 	b.certificate, err = ca.Issue(pki.IssueRequest{
 		MeshID: b.facts.MeshID, NodeID: b.facts.NodeID, Voter: true, PublicKey: key.Public(),
-		Addresses: []net.IP{net.ParseIP(o.Config.Bind)}, Names: []string{o.Config.NodeName},
+		Addresses: []net.IP{net.ParseIP(o.Config.Bind)}, Names: names,
 		Now: now, Lifetime: pki.CertificateLifetime,
 	})
 	if err != nil {
@@ -176,7 +180,7 @@ func newMesh(o InitOptions, now time.Time) (*birth, error) {
 	keyID := gossipKeyID(b.gossipKey)
 	b.records.PutKeyring(raftstore.Keyring{Version: 1, Keys: []raftstore.GossipKey{{ID: keyID, Sealed: b.meshKey.Seal(b.gossipKey, sealGossipKey+keyID)}}})
 	b.records.PutNode(raftstore.Node{
-		ID: b.facts.NodeID, Name: o.Config.NodeName, ComputerName: facts.ComputerName,
+		ID: b.facts.NodeID, Name: o.Config.NodeName, ComputerName: facts.ComputerName, CertificateNames: names,
 		PublicKey: fingerprint, PublicKeyDER: der,
 		IPAddress: facts.IPAddress, Address: facts.Address, GossipAddress: facts.GossipAddress,
 		RegisteredAt: now.UTC(), PlatformType: facts.PlatformType, PlatformName: facts.PlatformName, PlatformVersion: facts.PlatformVersion,

@@ -79,7 +79,7 @@ func (a *Agent) issueCertificate(store *raftstore.Store, node raftstore.Node, vo
 	}
 	return ca.Issue(pki.IssueRequest{
 		MeshID: mesh.ID, NodeID: node.ID, Voter: voter, PublicKey: public,
-		Addresses: []net.IP{net.ParseIP(node.IPAddress)}, Names: []string{node.Name, node.ComputerName},
+		Addresses: []net.IP{net.ParseIP(node.IPAddress)}, Names: node.CertificateNames,
 		Now: time.Now(), Lifetime: pki.CertificateLifetime,
 	})
 }

@@ -13,6 +13,10 @@ type Node struct {
 	// activation's default name, else the host name).
 	Name         string
 	ComputerName string
+	// CertificateNames are the host names in the node's certificates, in their
+	// canonical form: those of its names that no other node had when it enrolled.
+	// They never change, so that no node can take the name of another later.
+	CertificateNames []string `json:",omitempty"`
 	// PublicKey is the lower-case hex SHA-256 of PublicKeyDER, the key's
 	// SubjectPublicKeyInfo: an enrolment is idempotent by it.
 	PublicKey    string

@@ -212,14 +212,24 @@ func addresses(given []net.IP) []net.IP {
 // hostNames returns localhost and those of the given names that are host names,
 // each once.
 func hostNames(given []string) []string {
-	out := []string{"localhost"}
+	out := []string{localhost}
 	for _, name := range given {
-		name = strings.ToLower(strings.TrimSuffix(name, "."))
-		if isHostName(name) && net.ParseIP(name) == nil && !slices.Contains(out, name) {
+		if name, ok := HostName(name); ok && !slices.Contains(out, name) {
 			out = append(out, name)
 		}
 	}
 	return out
+}
+
+// localhost is what every node may be called by its own machine.
+const localhost = "localhost"
+
+// HostName is a name in the one form that certificates have it in: lower case,
+// without a dot at the end. ok is false for what cannot be a host name, such as an
+// address. Whoever compares the names of nodes compares these.
+func HostName(name string) (canonical string, ok bool) {
+	canonical = strings.ToLower(strings.TrimSuffix(name, "."))
+	return canonical, isHostName(canonical) && net.ParseIP(canonical) == nil
 }
 
 func isHostName(name string) bool {
