@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
 	"github.com/aws/aws-sdk-go-v2/service/ssm/types"
 
+	"fleetmesh/internal/pki"
 	"fleetmesh/raftstore"
 )
 
@@ -133,11 +135,49 @@ func (c *call) deregisterManagedInstance(in *ssm.DeregisterManagedInstanceInput)
 	}
 	roster.Version++
 	roster.Members = slices.DeleteFunc(slices.Clone(roster.Members), func(m raftstore.RosterMember) bool { return m.NodeID == id })
-	roster.Removed = append(slices.Clone(roster.Removed), raftstore.RemovedKey{NodeID: id, PublicKey: node.PublicKey, RemovedAt: c.now})
+	kept, dropped := keptRemovals(roster, c.now)
+	if dropped > 0 {
+		if err := c.forgetCovered(dropped); err != nil {
+			return nil, err
+		}
+	}
+	roster.Removed = append(kept, raftstore.RemovedKey{NodeID: id, PublicKey: node.PublicKey, RemovedAt: c.now})
 	c.txn.PutRoster(roster)
 	c.txn.DeleteNode(node)
 	c.resource = id
 	return &ssm.DeregisterManagedInstanceOutput{}, nil
+}
+
+// removalKept is how long a removed key stays in the roster: until no certificate
+// of it can be in its time any more. From then on the node is as any stranger is,
+// and the roster, which is one entry of the store, stays small.
+const removalKept = pki.CertificateLifetime + pki.BackDate
+
+// keptRemovals are the roster's removed keys without those that are no use any
+// more, which are the oldest and so the first; dropped is their number. A key that
+// the roster still names as a member stays shut out.
+func keptRemovals(roster raftstore.Roster, now time.Time) (kept []raftstore.RemovedKey, dropped int) {
+	for dropped < len(roster.Removed) {
+		k := roster.Removed[dropped]
+		m, listed := roster.Member(k.NodeID)
+		if now.Sub(k.RemovedAt) < removalKept || listed && m.PublicKey == k.PublicKey {
+			break
+		}
+		dropped++
+	}
+	return slices.Clone(roster.Removed[dropped:]), dropped
+}
+
+// forgetCovered keeps the count of removals that the gossip keys cover right when
+// the oldest of them are dropped.
+func (c *call) forgetCovered(dropped int) error {
+	ring, err := raftstore.GetKeyring(c)
+	if err != nil {
+		return fmt.Errorf("read the keyring: %w", err)
+	}
+	ring.CoversRemoved = max(ring.CoversRemoved-dropped, 0)
+	c.txn.PutKeyring(ring)
+	return nil
 }
 
 // voterIDs are the nodes that vote, as the roster says.

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strconv"
 
@@ -39,6 +40,10 @@ func (f *Face) ServeLocal(w http.ResponseWriter, r *http.Request) { f.serve(w, r
 // node it returns a *peer.Refusal that names the leader.
 func (f *Face) ServeForwarded(ctx context.Context, from peer.Caller, in *peer.ForwardRequest) (*peer.ForwardResponse, error) {
 	requestID := uuid.NewString()
+	in.SourceIP = forwardedSource(from, in)
+	if len(in.Body) > maxBody {
+		return f.refusal(requestID, "", refuse(codeTooLarge, "The request is larger than %d bytes.", maxBody)), nil
+	}
 	op, out := f.operation(in, requestID)
 	if out != nil {
 		return out, nil
@@ -60,6 +65,21 @@ func (f *Face) ServeForwarded(ctx context.Context, from peer.Caller, in *peer.Fo
 	}
 	return out, nil
 }
+
+// forwardedSource is where a forwarded request comes from, for the audit log: what
+// the forwarding node says, as far as it can be an address.
+func forwardedSource(from peer.Caller, in *peer.ForwardRequest) string {
+	if in.Local {
+		return "" // a Unix socket has none
+	}
+	if ip, err := netip.ParseAddr(in.SourceIP); err == nil && len(in.SourceIP) <= maxSourceIP {
+		return ip.String()
+	}
+	return sourceIP(from.RemoteAddress)
+}
+
+// maxSourceIP is the longest text of an address, in characters, zone included.
+const maxSourceIP = 64
 
 func (f *Face) notLeader(store Store) *peer.Refusal {
 	refusal := &peer.Refusal{Kind: peer.RefusedNotLeader, Message: "this node does not lead the mesh"}
