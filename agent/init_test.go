@@ -45,7 +45,7 @@ func TestInitIsRefusedOnACompleteDirectory(t *testing.T) {
 	if _, err := Init(t.Context(), o); !errors.Is(err, ErrDirectoryComplete) {
 		t.Errorf("a second init: %v", err)
 	}
-	token := pki.JoinToken{ActivationID: "a", Code: "c", Addresses: []string{"127.0.0.1:1"}, CAFingerprint: "sha256:x"}
+	token := pki.JoinToken{ActivationID: "a", Code: "c", Addresses: []string{"127.0.0.1:1"}, CAFingerprint: "sha256:" + strings.Repeat("0", 64)}
 	if _, err := Join(t.Context(), JoinOptions{Config: o.Config, Token: token}); !errors.Is(err, ErrDirectoryComplete) {
 		t.Errorf("a join after init: %v", err)
 	}

@@ -3,6 +3,7 @@ package agent
 import (
 	"bytes"
 	"context"
+	"crypto/ecdsa"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -65,6 +66,9 @@ func Join(ctx context.Context, o JoinOptions) (JoinResult, error) {
 	if o.Token.ActivationID == "" || o.Token.Code == "" || len(o.Token.Addresses) == 0 || o.Token.CAFingerprint == "" {
 		return JoinResult{}, errors.New("a join needs --token, or all of --id, --code, --peer and --ca-fingerprint")
 	}
+	if err := pki.CheckFingerprint(o.Token.CAFingerprint); err != nil {
+		return JoinResult{}, fmt.Errorf("the CA's fingerprint: %w", err)
+	}
 	dir := directory(o.Config.DataDir)
 	if complete, err := dir.complete(); err != nil {
 		return JoinResult{}, err
@@ -115,6 +119,9 @@ func Join(ctx context.Context, o JoinOptions) (JoinResult, error) {
 	defer cancel()
 	output, err := enrol(ctx, o.Token, input, o.Progress)
 	if err != nil {
+		return JoinResult{}, err
+	}
+	if err := checkEnrolment(o.Token, input.Proof, key, output, time.Now()); err != nil {
 		return JoinResult{}, err
 	}
 	if err := keepEnrolment(dir, o.Config, output); err != nil {
@@ -192,6 +199,45 @@ func enrolAt(ctx context.Context, client *http.Client, address string, body []by
 		return nil, fmt.Errorf("%s: %s", failure.Type, failure.Message)
 	}
 	return nil, &EnrolError{Code: failure.Type, Message: failure.Message}
+}
+
+// ErrForgedAnswer is returned by Join when the answer is not the mesh's: whoever
+// carried it has changed it, or the code is another mesh's. Nothing was kept.
+var ErrForgedAnswer = errors.New("the answer is not the mesh's own, so the node that carried it may be compromised; nothing was kept")
+
+// checkEnrolment makes sure that the answer is that of a leader that knows the
+// activation's code, and that all of it is about this mesh and this key. A member
+// that carries the answer could otherwise make itself the joiner's master.
+func checkEnrolment(token pki.JoinToken, requestProof string, key *ecdsa.PrivateKey, output *meshapi.EnrolOutput, now time.Time) error {
+	if !pki.CheckEnrolmentAnswerProof(token.Code, requestProof, output.Canonical(), output.Proof) {
+		return fmt.Errorf("%w: its proof is wrong", ErrForgedAnswer)
+	}
+	ca, err := pki.ParseCACertificate([]byte(output.CACertificate))
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrForgedAnswer, err)
+	}
+	if pki.CertificateFingerprint(ca) != token.CAFingerprint {
+		return fmt.Errorf("%w: its CA is not the one that the token names", ErrForgedAnswer)
+	}
+	chain, err := pki.ParseChain([]byte(output.Certificate))
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrForgedAnswer, err)
+	}
+	id, outdated, err := pki.VerifyChain(ca, chain, now)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrForgedAnswer, err)
+	}
+	own, err := pki.PublicKeyFingerprint(key.Public())
+	if err != nil {
+		return err
+	}
+	switch {
+	case id.MeshID != output.MeshId || id.NodeID != output.NodeId || id.PublicKey != own:
+		return fmt.Errorf("%w: its certificate is for node %s of mesh %s", ErrForgedAnswer, id.NodeID, id.MeshID)
+	case outdated:
+		return errors.New("the certificate that the mesh issued is not valid at this machine's time; set its clock and join again")
+	}
+	return nil
 }
 
 // keepEnrolment writes what the mesh answered; identity.json comes last.

@@ -57,10 +57,12 @@ func (c *call) enrol(in *meshapi.EnrolInput) (*meshapi.EnrolOutput, error) {
 	if roster.IsRemoved(key.fingerprint) {
 		return nil, refuse(codeAccessDenied, "This machine's key was removed from the mesh. Delete its directory and join again.")
 	}
-	facts := peer.NodeFacts(in.Facts)
-	if err := checkFacts(facts); err != nil {
+	if err := checkFacts(peer.NodeFacts(in.Facts)); err != nil {
 		return nil, err
 	}
+	// What is recorded of a node that is in already stays: the code proves nothing
+	// about this node, since others may know it. The node itself tells its facts
+	// anew, with its key, when it runs.
 	node, err := raftstore.GetNodeByKey(c, key.fingerprint)
 	switch {
 	case errors.Is(err, raftstore.ErrNotFound):
@@ -72,7 +74,6 @@ func (c *call) enrol(in *meshapi.EnrolInput) (*meshapi.EnrolOutput, error) {
 		return nil, err
 	}
 	out := &meshapi.EnrolOutput{NodeId: node.ID, RefusedTags: refusedTags(activation, in.Tags)}
-	applyFacts(&node, facts)
 	certificate, err := c.issue(&node, roster, public)
 	if err != nil {
 		return nil, err
@@ -80,7 +81,15 @@ func (c *call) enrol(in *meshapi.EnrolInput) (*meshapi.EnrolOutput, error) {
 	out.Certificate = string(certificate)
 	c.txn.PutNode(node)
 	c.resource = node.ID
-	return out, c.welcome(out, roster)
+	if err := c.welcome(out, roster); err != nil {
+		return nil, err
+	}
+	code, err := c.key.Open(activation.SealedCode, sealActivation+activation.ID)
+	if err != nil {
+		return nil, fmt.Errorf("open the code of activation %s: %w", activation.ID, err)
+	}
+	out.Proof = pki.EnrolmentAnswerProof(string(code), in.Proof, out.Canonical())
+	return out, nil
 }
 
 // provenActivation returns the activation whose code the joiner has proven to
@@ -135,8 +144,8 @@ func (c *call) newNode(in *meshapi.EnrolInput, activation raftstore.Activation, 
 	if name == "" {
 		name = in.Facts.ComputerName
 	}
-	if name == "" || utf8.RuneCountInString(name) > max(maxName, maxDefaultName) || !utf8.ValidString(name) {
-		return raftstore.Node{}, refuse(codeValidation, "A node's name has 1 to %d characters.", maxName)
+	if name == "" || utf8.RuneCountInString(name) > max(maxName, maxDefaultName) || !utf8.ValidString(name) || strings.ContainsFunc(name, isControl) {
+		return raftstore.Node{}, refuse(codeValidation, "A node's name has 1 to %d characters, and no control characters.", maxName)
 	}
 	tags := joinedTags(activation, in.Tags)
 	if err := checkTagTexts(tags); err != nil {
@@ -152,12 +161,18 @@ func (c *call) newNode(in *meshapi.EnrolInput, activation raftstore.Activation, 
 	if err := c.checkAddressFree(in.Facts.Address, id); err != nil {
 		return raftstore.Node{}, err
 	}
+	names, err := c.freeNames(name, in.Facts.ComputerName)
+	if err != nil {
+		return raftstore.Node{}, err
+	}
 	activation.Registrations++
 	c.txn.PutActivation(activation)
-	return raftstore.Node{
-		ID: id, Name: name, PublicKey: key.fingerprint, PublicKeyDER: key.der, ActivationID: activation.ID, IamRole: activation.IamRole,
+	node := raftstore.Node{
+		ID: id, Name: name, CertificateNames: names, PublicKey: key.fingerprint, PublicKeyDER: key.der, ActivationID: activation.ID, IamRole: activation.IamRole,
 		RegisteredAt: c.now, MemberOnly: activation.MemberOnly, Tags: tags,
-	}, nil
+	}
+	applyFacts(&node, peer.NodeFacts(in.Facts))
+	return node, nil
 }
 
 // newNodeID draws an id that no node has.
@@ -225,16 +240,21 @@ func checkFacts(facts peer.NodeFacts) error {
 	if err != nil || ip.IsUnspecified() || ip.IsMulticast() {
 		return refuse(codeValidation, "The node's IP address %q is not the address of one machine.", facts.IPAddress)
 	}
+	// Addresses are compared as text, and a certificate has no spellings: another
+	// one of somebody's address must not look free.
+	if ip.Unmap().WithZone("").String() != facts.IPAddress {
+		return refuse(codeValidation, "The node's IP address %q is not written in the usual way, which is %s.", facts.IPAddress, ip.Unmap().WithZone(""))
+	}
 	for _, address := range []string{facts.Address, facts.GossipAddress} {
 		at, err := netip.ParseAddrPort(address)
-		if err != nil || at.Port() == 0 || at.Addr() != ip {
+		if err != nil || at.Port() == 0 || at.Addr() != ip || at.String() != address {
 			return refuse(codeValidation, "The node's address %q is not its IP address %s and a port.", address, ip)
 		}
 	}
 	return nil
 }
 
-func isControl(r rune) bool { return r < 0x20 || r == 0x7f }
+func isControl(r rune) bool { return r < 0x20 || r >= 0x7f && r < 0xa0 }
 
 func applyFacts(node *raftstore.Node, facts peer.NodeFacts) {
 	node.IPAddress, node.Address, node.GossipAddress = facts.IPAddress, facts.Address, facts.GossipAddress
@@ -288,14 +308,10 @@ func (c *call) issue(node *raftstore.Node, roster raftstore.Roster, public any) 
 	if err != nil {
 		return nil, err
 	}
-	names, err := c.certificateNames(*node)
-	if err != nil {
-		return nil, err
-	}
 	_, holds := roster.Member(node.ID)
 	chain, err := ca.Issue(pki.IssueRequest{
 		MeshID: meshRecord.ID, NodeID: node.ID, Voter: holds, PublicKey: public,
-		Addresses: []net.IP{net.ParseIP(node.IPAddress)}, Names: names,
+		Addresses: []net.IP{net.ParseIP(node.IPAddress)}, Names: node.CertificateNames,
 		Now: c.now, Lifetime: pki.CertificateLifetime,
 	})
 	if err != nil {
@@ -305,26 +321,28 @@ func (c *call) issue(node *raftstore.Node, roster raftstore.Roster, public any) 
 	return chain, nil
 }
 
-// certificateNames are the host names for a node's certificate: those that no
-// node enrolled earlier has. A name proves a machine only as far as it is its own.
-func (c *call) certificateNames(node raftstore.Node) ([]string, error) {
+// freeNames are, of the names that a joiner gives, the host names that no other
+// node's certificate has: the first to enrol keeps a name, and a name proves a
+// machine only as far as it is its own.
+func (c *call) freeNames(given ...string) ([]string, error) {
 	taken := map[string]bool{}
 	err := raftstore.ScanNodes(c, "", func(n raftstore.Node) bool {
-		if n.ID != node.ID && (n.RegisteredAt.Before(node.RegisteredAt) || n.RegisteredAt.Equal(node.RegisteredAt) && n.ID < node.ID) {
-			taken[strings.ToLower(n.Name)], taken[strings.ToLower(n.ComputerName)] = true, true
+		for _, name := range n.CertificateNames {
+			taken[name] = true
 		}
 		return true
 	})
 	if err != nil {
 		return nil, err
 	}
-	var names []string
-	for _, name := range []string{node.Name, node.ComputerName} {
-		if name != "" && !taken[strings.ToLower(name)] {
-			names = append(names, name)
+	var free []string
+	for _, name := range given {
+		if name, ok := pki.HostName(name); ok && !taken[name] {
+			taken[name] = true
+			free = append(free, name)
 		}
 	}
-	return names, nil
+	return free, nil
 }
 
 // welcome fills in all that a node needs to run beside its certificate.

@@ -1,6 +1,7 @@
 package meshapi
 
 import (
+	"strconv"
 	"time"
 
 	"fleetmesh/internal/pki"
@@ -117,6 +118,21 @@ type EnrolOutput struct {
 	// RefusedTags are the keys that the joiner asked for and that the activation
 	// does not leave to it; the node is without them.
 	RefusedTags []string `json:",omitempty"`
+	// Proof is the leader's (pki.EnrolmentAnswerProof), over all the rest.
+	Proof string
+}
+
+// Canonical is what the answer's Proof is computed over: every field but Proof.
+func (out *EnrolOutput) Canonical() []byte {
+	texts := []string{
+		out.MeshId, out.MeshName, out.NodeId, out.Certificate, out.CACertificate,
+		strconv.FormatUint(out.KeyringVersion, 10), string(out.Roster),
+	}
+	for _, list := range [][]string{out.GossipKeys, out.GossipPeers, out.RefusedTags} {
+		texts = append(texts, strconv.Itoa(len(list)))
+		texts = append(texts, list...)
+	}
+	return pki.CanonicalStrings(texts...)
 }
 
 // WatchCommandInput waits for a command to change: it returns at once when the

@@ -65,7 +65,7 @@ const enrolmentLabel = "fleetmesh enrolment v1"
 // EnrolmentProof is the hex HMAC-SHA256 of a canonical enrolment, with a key
 // derived from the activation code (HKDF-SHA256). The code itself never travels.
 func EnrolmentProof(code string, canonical []byte) string {
-	return hex.EncodeToString(enrolmentMAC(code, canonical))
+	return hex.EncodeToString(enrolmentMAC(code, enrolmentLabel, canonical))
 }
 
 // CheckEnrolmentProof reports, in constant time, whether the proof was made with
@@ -75,11 +75,44 @@ func CheckEnrolmentProof(code string, canonical []byte, proof string) bool {
 	if err != nil {
 		return false
 	}
-	return hmac.Equal(given, enrolmentMAC(code, canonical))
+	return hmac.Equal(given, enrolmentMAC(code, enrolmentLabel, canonical))
 }
 
-func enrolmentMAC(code string, canonical []byte) []byte {
-	key, err := hkdf.Key(sha256.New, []byte(code), nil, enrolmentLabel, sha256.Size)
+// answerLabel keeps the proof of an answer apart from that of a request.
+const answerLabel = "fleetmesh enrolment answer v1"
+
+// EnrolmentAnswerProof is the leader's proof, made as EnrolmentProof is, that it
+// knows the code and has answered just this request with just this answer. The
+// node that carried both could otherwise change the answer: it need be no more
+// than a member, and what it forged would be the joiner's idea of the mesh.
+func EnrolmentAnswerProof(code, requestProof string, answer []byte) string {
+	return hex.EncodeToString(enrolmentMAC(code, answerLabel, answerBytes(requestProof, answer)))
+}
+
+// CheckEnrolmentAnswerProof reports, in constant time, whether the proof is that
+// of this answer to the request with this proof.
+func CheckEnrolmentAnswerProof(code, requestProof string, answer []byte, proof string) bool {
+	given, err := hex.DecodeString(proof)
+	return err == nil && hmac.Equal(given, enrolmentMAC(code, answerLabel, answerBytes(requestProof, answer)))
+}
+
+func answerBytes(requestProof string, answer []byte) []byte {
+	return append(CanonicalStrings(requestProof), answer...)
+}
+
+// CanonicalStrings is strings as one byte sequence that no other strings have:
+// each preceded by its length in bytes (4, big-endian).
+func CanonicalStrings(texts ...string) []byte {
+	var out []byte
+	for _, text := range texts {
+		out = binary.BigEndian.AppendUint32(out, uint32(len(text)))
+		out = append(out, text...)
+	}
+	return out
+}
+
+func enrolmentMAC(code, label string, canonical []byte) []byte {
+	key, err := hkdf.Key(sha256.New, []byte(code), nil, label, sha256.Size)
 	if err != nil {
 		panic(fmt.Sprintf("pki: HKDF refuses a 32-byte key: %v", err))
 	}
