@@ -17,6 +17,7 @@ import (
 var brisk = leader.Settings{StableAfter: 100 * time.Millisecond, DeadAfter: time.Second, TransitFor: 5 * time.Second, SweepEvery: 50 * time.Millisecond}
 
 func TestThreeNodesBecomeThreeVoters(t *testing.T) {
+	t.Parallel()
 	settings := brisk
 	settings.StableAfter = 0 // the default
 	begun := time.Now()
@@ -39,6 +40,7 @@ func TestThreeNodesBecomeThreeVoters(t *testing.T) {
 }
 
 func TestTheQuorumLivesThroughLosses(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 6, brisk)
 	eventually(t, "five voters and a stand-by", func() bool { v, s := r.servers(); return len(v) == 5 && len(s) == 1 })
 
@@ -73,6 +75,7 @@ func TestTheQuorumLivesThroughLosses(t *testing.T) {
 }
 
 func TestACommandSurvivesItsLeaders(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 4, brisk)
 	eventually(t, "three voters", func() bool { v, _ := r.servers(); return len(v) == 3 })
 	for _, n := range r.all() {
@@ -101,6 +104,7 @@ func TestACommandSurvivesItsLeaders(t *testing.T) {
 }
 
 func TestARemovedNodeLeavesEverything(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 4, brisk)
 	eventually(t, "three voters and a stand-by", func() bool { v, s := r.servers(); return len(v) == 3 && len(s) == 1 })
 	voters, _ := r.servers()
@@ -151,6 +155,7 @@ func TestARemovedNodeLeavesEverything(t *testing.T) {
 }
 
 func TestANodeThatChangesItsAddress(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 3, brisk)
 	eventually(t, "three voters", func() bool { v, _ := r.servers(); return len(v) == 3 })
 	at, _ := r.leading()
@@ -194,6 +199,7 @@ func TestANodeThatChangesItsAddress(t *testing.T) {
 }
 
 func TestLastPingIsWrittenWhenANodeIsLost(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 2, brisk)
 	n := r.node(1)
 	eventually(t, "the roster on both", func() bool { n.mu.Lock(); defer n.mu.Unlock(); return n.ring > 0 })

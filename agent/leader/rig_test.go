@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -83,7 +84,9 @@ func newRig(t *testing.T, nodes int, settings leader.Settings) *rig {
 func (r *rig) add() *rigNode {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	// An address of its own: the port is closed and opened again, and on 127.0.0.1
+	// an outgoing connection may have got it meanwhile.
+	l, err := net.Listen("tcp", fmt.Sprintf("127.%d.%d.%d:0", 64+rand.IntN(128), rand.IntN(256), 1+rand.IntN(254)))
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -335,6 +336,15 @@ func (j pushJob) settle(ctx context.Context, to peer.Target) (settled bool, err 
 	}
 	if _, rostered := roster.Member(to.NodeID); rostered {
 		return false, nil // since this push began
+	}
+	servers, _, err := j.cfg.Store.Servers()
+	if err != nil {
+		return false, err
+	}
+	if slices.ContainsFunc(servers, func(s raftstore.Server) bool { return s.ID == to.NodeID }) {
+		// Its removal is not finished. What a voter has promised must not be deleted
+		// while Raft counts on it.
+		return false, fmt.Errorf("node %s is still one of Raft's servers", to.NodeID)
 	}
 	out, err := j.cfg.Peers.RaftState(ctx, to, &peer.RaftStateRequest{Fence: j.fence})
 	if err != nil || !out.HoldsStore {

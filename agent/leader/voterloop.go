@@ -26,6 +26,8 @@ type voterLoop struct {
 	// failed are nodes with which a step has failed.
 	failed    map[string]failure
 	evenSince time.Time
+	// emptySince is since when a stand-by says that it holds no store.
+	emptySince map[string]time.Time
 }
 
 type presence struct {
@@ -51,7 +53,7 @@ const (
 func newVoterLoop(cfg Config, term uint64, push *pusher) *voterLoop {
 	return &voterLoop{
 		cfg: cfg, term: term, push: push,
-		seen: map[string]presence{}, failed: map[string]failure{},
+		seen: map[string]presence{}, failed: map[string]failure{}, emptySince: map[string]time.Time{},
 	}
 }
 
@@ -122,7 +124,16 @@ func (v *voterLoop) caughtUp(ctx context.Context, n quorumNode, applied uint64) 
 	ctx, cancel := context.WithTimeout(ctx, v.cfg.Settings.CallTimeout)
 	defer cancel()
 	out, err := v.cfg.Peers.RaftState(ctx, peer.Target{NodeID: n.id, Address: n.address}, &peer.RaftStateRequest{Fence: v.fence()})
-	return err == nil && out.HoldsStore && out.AppliedIndex+v.cfg.Settings.CaughtUpWithin >= applied
+	if err != nil {
+		return false
+	}
+	switch _, known := v.emptySince[n.id]; {
+	case out.HoldsStore:
+		delete(v.emptySince, n.id)
+	case !known:
+		v.emptySince[n.id] = v.cfg.Now()
+	}
+	return out.HoldsStore && out.AppliedIndex+v.cfg.Settings.CaughtUpWithin >= applied
 }
 
 func (v *voterLoop) fence() peer.Fence { return peer.Fence{Term: v.term, Epoch: v.push.currentEpoch()} }
@@ -168,9 +179,10 @@ func (v *voterLoop) look() (quorum, uint64, error) {
 			}
 		}
 		_, rostered := q.rostered[id]
+		since, empty := v.emptySince[id]
 		q.nodes[id] = quorumNode{
 			id: id, address: n.Address, publicKey: n.PublicKey, zone: n.Tags["zone"], memberOnly: n.MemberOnly,
-			alive: alive, since: was.since, blocked: now.Before(v.failed[id].until) || !rostered && !v.push.isClean(id),
+			alive: alive, since: was.since, empty: empty && now.Sub(since) >= s.DeadAfter, blocked: now.Before(v.failed[id].until) || !rostered && !v.push.isClean(id),
 		}
 	}
 	for id := range v.seen {
@@ -204,6 +216,7 @@ func (v *voterLoop) take(ctx context.Context, s step, index uint64) error {
 	switch {
 	case err == nil:
 		delete(v.failed, s.nodeID)
+		delete(v.emptySince, s.nodeID)
 	case ctx.Err() == nil && !over(err) && !errors.Is(err, raftstore.ErrConflict):
 		f := v.failed[s.nodeID]
 		f.until = v.cfg.Now().Add(min(blockMost, blockFirst<<min(f.tries, 10)))

@@ -33,6 +33,9 @@ type quorumNode struct {
 	since time.Time
 	// caughtUp: its store follows closely. Asked only of servers without a vote.
 	caughtUp bool
+	// empty: it follows without a vote, and has said for long that it holds no
+	// store.
+	empty bool
 	// blocked: a step with it has failed and is not to be tried yet.
 	blocked bool
 }
@@ -131,6 +134,11 @@ func (q *quorum) disagreements() step {
 		m, listed := q.rostered[s.ID]
 		if enrolled && (!listed || m.StandBy == s.Voter || m.Address != n.address || m.PublicKey != n.publicKey) {
 			return step{stepRoster, s.ID, "the roster lags behind Raft"}
+		}
+	}
+	for _, n := range q.following() {
+		if n.empty {
+			return step{stepRemove, n.id, "it has lost its store, and must be prepared anew"}
 		}
 	}
 	return step{}

@@ -16,7 +16,7 @@ import (
 //
 //	name[/zone][:flags]   flags: v voter, s stand-by, m member only, r in the roster,
 //	                      d dead for long, q silent for a moment, y young,
-//	                      l lags, b blocked, x not enrolled, @ at a new address
+//	                      l lags, e empty, b blocked, x not enrolled, @ at a new address
 func parseQuorum(text string, voters, standBys int) quorum {
 	s := Settings{}.withDefaults()
 	q := quorum{
@@ -29,7 +29,7 @@ func parseQuorum(text string, voters, standBys int) quorum {
 		has := func(f string) bool { return strings.Contains(flags, f) }
 		n := quorumNode{
 			id: id, address: id + ":1", publicKey: "key-" + id, zone: zone, memberOnly: has("m"),
-			alive: !has("d") && !has("q"), since: noon.Add(-time.Hour), caughtUp: !has("l"), blocked: has("b"),
+			alive: !has("d") && !has("q"), since: noon.Add(-time.Hour), caughtUp: !has("l") && !has("e"), empty: has("e"), blocked: has("b"),
 		}
 		if has("q") || has("y") {
 			n.since = noon
@@ -116,6 +116,12 @@ func TestPlan(t *testing.T) {
 		{"or is undone", "a:v b:v c:v d:s e:r", 3, 1, 0, "remove e"},
 		{"a failed preparation is left alone", "a:v b:b c", 5, 1, 0, "prepare c"},
 		{"more stand-bys than wanted", "a:v b:v c:v d:s e:s", 3, 1, 0, "remove e"},
+
+		{"more stand-bys than wanted, but one may be needed", "a:v b:v c:vq d:s e:s", 3, 1, 0, ""},
+		{"this node keeps its vote", "a:v B:v", 5, 1, time.Minute, "demote B"},
+		{"the other of two is silent", "a:v b:vd", 5, 1, time.Minute, ""},
+
+		{"a stand-by without a store", "a:v b:v c:v d:se", 3, 1, 0, "remove d"},
 
 		{"a new address", "a:v b:v@ c:v", 5, 1, 0, "readdress b"},
 		{"a dead one's new address", "a:v b:v c:vd@ d:s", 5, 1, 0, "readdress c"},
@@ -247,11 +253,9 @@ func planSchedule(t *testing.T, seed uint64) {
 			}
 			q.rostered[s.nodeID] = raftstore.RosterMember{NodeID: s.nodeID, Address: n.address, PublicKey: n.publicKey, StandBy: s.kind == stepDemote}
 		case stepRemove:
-			if at >= 0 {
+			delete(q.rostered, s.nodeID)
+			if at >= 0 && rng.IntN(10) > 0 {
 				q.servers = slices.Delete(q.servers, at, at+1)
-			}
-			if rng.IntN(10) > 0 {
-				delete(q.rostered, s.nodeID)
 			}
 		case stepReaddress:
 			q.servers[at].Address = n.address

@@ -45,16 +45,18 @@ func (v *voterLoop) execute(ctx context.Context, s step, index uint64) error {
 	case stepHandOver:
 		return store.TransferLeadership(ctx)
 	case stepRemove:
-		if v.serves(s.nodeID) {
-			if err := v.settled(ctx, index, store.Remove(ctx, s.nodeID, index)); err != nil {
-				return err
-			}
-		}
+		// The roster first: a node that is listed and no server is one whose
+		// preparation was not finished, never one whose removal was not.
 		err := v.updateRoster(ctx, s, func(r *raftstore.Roster) {
 			r.Members = slices.DeleteFunc(r.Members, func(m raftstore.RosterMember) bool { return m.NodeID == s.nodeID })
 		})
 		if err != nil {
 			return err
+		}
+		if v.serves(s.nodeID) {
+			if err := v.settled(ctx, index, store.Remove(ctx, s.nodeID, index)); err != nil {
+				return err
+			}
 		}
 		if enrolled {
 			v.push.demote(s.nodeID) // now, or when it is back
