@@ -19,7 +19,7 @@ import (
 )
 
 var (
-	simSeeds = flag.Int("sim.seeds", 300, "random schedules of TestSimulation")
+	simSeeds = flag.Int("sim.seeds", 200, "random schedules of TestSimulation")
 	simSeed  = flag.Uint64("sim.seed", 0, "replay this schedule only")
 )
 

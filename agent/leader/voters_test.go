@@ -173,7 +173,7 @@ func TestPlanMendsTheRoster(t *testing.T) {
 	}
 }
 
-var planSeeds = flag.Int("plan.seeds", 250, "random schedules of TestPlanSchedules")
+var planSeeds = flag.Int("plan.seeds", 120, "random schedules of TestPlanSchedules")
 
 // TestPlanSchedules lets random meshes live through deaths, returns, removals,
 // joins and changes of leader, executes each planned step, and proves after every
