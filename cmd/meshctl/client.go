@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -19,7 +20,9 @@ import (
 	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
+	"github.com/aws/smithy-go"
 	"github.com/aws/smithy-go/middleware"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"fleetmesh/agent/meshapi"
 )
@@ -92,6 +95,7 @@ func (a *app) connect() (*client, error) {
 			APIOptions: []func(*middleware.Stack) error{
 				awsmiddleware.AddUserAgentKeyValue("meshctl", programVersion()),
 				timeLimit(a.timeout),
+				keepRefusalText,
 			},
 		}),
 		mesh: meshapi.NewClient(meshapi.Config{
@@ -111,6 +115,51 @@ func timeLimit(limit time.Duration) func(*middleware.Stack) error {
 				return next.HandleInitialize(ctx, in)
 			}), middleware.Before)
 	}
+}
+
+// refusalText is where an operation keeps the text of the refusal it got.
+type refusalText struct{}
+
+// maxRefusal bounds what is read of a refusal, in bytes.
+const maxRefusal = 64 << 10
+
+// keepRefusalText gives back their text to errors that have none in the public
+// model, such as InvalidCommandId and DuplicateInstanceId: for those the SDK drops
+// what the mesh said.
+func keepRefusalText(stack *middleware.Stack) error {
+	err := stack.Initialize.Add(middleware.InitializeMiddlewareFunc("RefusalText",
+		func(ctx context.Context, in middleware.InitializeInput, next middleware.InitializeHandler) (middleware.InitializeOutput, middleware.Metadata, error) {
+			text := new(string)
+			out, metadata, err := next.HandleInitialize(context.WithValue(ctx, refusalText{}, text), in)
+			var refusal smithy.APIError
+			if errors.As(err, &refusal) && refusal.ErrorMessage() == "" {
+				err = &smithy.GenericAPIError{Code: refusal.ErrorCode(), Message: *text, Fault: refusal.ErrorFault()}
+			}
+			return out, metadata, err
+		}), middleware.Before)
+	if err != nil {
+		return err
+	}
+	return stack.Deserialize.Add(middleware.DeserializeMiddlewareFunc("RefusalText",
+		func(ctx context.Context, in middleware.DeserializeInput, next middleware.DeserializeHandler) (middleware.DeserializeOutput, middleware.Metadata, error) {
+			out, metadata, err := next.HandleDeserialize(ctx, in)
+			response, ok := out.RawResponse.(*smithyhttp.Response)
+			text, kept := ctx.Value(refusalText{}).(*string)
+			if err != nil || !ok || !kept || response.StatusCode < http.StatusBadRequest {
+				return out, metadata, err
+			}
+			body, err := io.ReadAll(io.LimitReader(response.Body, maxRefusal))
+			response.Body.Close()
+			if err != nil {
+				return out, metadata, &smithyhttp.RequestSendError{Err: fmt.Errorf("read the answer: %w", err)}
+			}
+			response.Body = io.NopCloser(bytes.NewReader(body))
+			var refusal struct{ Message string }
+			if json.Unmarshal(body, &refusal) == nil {
+				*text = refusal.Message
+			}
+			return out, metadata, nil
+		}), middleware.After)
 }
 
 // failover sends each request to the endpoint that answered last. When it cannot

@@ -114,7 +114,7 @@ func TestRefusals(t *testing.T) {
 	for code, want := range map[string]string{
 		"UnrecognizedClientException": "is not one of this mesh",
 		"InvalidSignatureException":   "clock",
-		"AccessDeniedException":       "access key that may do this",
+		"AccessDeniedException":       "AccessDeniedException: sentence", // which says what to do
 		"ValidationException":         "ValidationException: sentence",
 		"InternalServerError":         "the node's log",
 	} {
@@ -124,6 +124,38 @@ func TestRefusals(t *testing.T) {
 				t.Errorf("%s of %v: %+v", code, line, r)
 			}
 		}
+	}
+}
+
+// The public model gives some errors no message, and the SDK drops it.
+func TestRefusalIsNeverSilent(t *testing.T) {
+	m := threeNodes(t)
+	for _, test := range []struct{ operation, code, line string }{
+		{"ListCommands", "InvalidCommandId", "command show " + commandID},
+		{"CancelCommand", "InvalidCommandId", "command cancel " + commandID},
+		{"SendCommand", "DuplicateInstanceId", "run --nodes web-1,web-1 -- true"},
+		{"AddTagsToResource", "InvalidResourceId", "node tag web-1 a=b"},
+		{"AddTagsToResource", "TooManyTagsError", "node tag web-1 a=b"},
+		{"DescribeActivations", "InvalidFilter", "activation list"},
+	} {
+		m.refuse(test.operation, test.code, "what the mesh says")
+		if r := m.run(strings.Fields(test.line)...); r.code != exitRefused || r.out != "" || !strings.HasPrefix(r.err, "meshctl: "+test.code+": what the mesh says\n") {
+			t.Errorf("%s: %+v", test.line, r)
+		}
+		m.refuse(test.operation, test.code, "")
+		if r := m.run(strings.Fields(test.line)...); r.code != exitRefused || !strings.Contains(r.err, test.code+": refused, and no reason was given") {
+			t.Errorf("%s, without a text: %+v", test.line, r)
+		}
+	}
+}
+
+func TestFaultOfThisMachineIsNoNetworkFault(t *testing.T) {
+	m := newFakeMesh(t)
+	path := filepath.Join(t.TempDir(), "admin.yaml")
+	m.writeConfig(path, m.server.URL)
+	r := m.runIn(func(s *surroundings) { s.home = func() (string, error) { return path, nil } }, "env", "--config", path)
+	if r.code != exitRefused || r.out != "" || !strings.HasPrefix(r.err, "meshctl: write the CA bundle: mkdir "+path) {
+		t.Errorf("got %+v", r)
 	}
 }
 

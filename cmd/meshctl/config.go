@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -104,6 +105,9 @@ func (a *app) readConfig(path, from string) (access, error) {
 	return access{config: c, path: path}, nil
 }
 
+// goName is how the decoder tells of a key that means nothing.
+var goName = regexp.MustCompile(`field (\S+) not found in type \S+`)
+
 // parseConfig decodes strictly: a key that means nothing is an error.
 func parseConfig(content []byte) (config, error) {
 	var c config
@@ -113,7 +117,7 @@ func parseConfig(content []byte) (config, error) {
 		if errors.Is(err, io.EOF) {
 			return c, errors.New("it is empty")
 		}
-		return c, err
+		return c, errors.New(goName.ReplaceAllString(err.Error(), "there is no key $1"))
 	}
 	if err := decoder.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
 		return c, errors.New("it has more than one document")
@@ -137,10 +141,7 @@ func parseConfig(content []byte) (config, error) {
 
 func checkEndpoint(text string) error {
 	u, err := url.Parse(text)
-	if err != nil {
-		return err
-	}
-	if u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || (u.Path != "" && u.Path != "/") {
+	if err != nil || u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || (u.Path != "" && u.Path != "/") {
 		return fmt.Errorf("%q is not of the form https://host:port", text)
 	}
 	return nil

@@ -92,6 +92,8 @@ func TestConfigIsStrict(t *testing.T) {
 	} {
 		if c, err := parseConfig([]byte(content)); err == nil {
 			t.Errorf("%s is taken: %+v", name, c)
+		} else if strings.Contains(err.Error(), "main.config") {
+			t.Errorf("%s is told in the program's own words: %v", name, err)
 		}
 	}
 }

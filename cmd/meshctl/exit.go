@@ -54,6 +54,7 @@ type outcome struct {
 	exit    int
 	code    string
 	message string
+	hint    string
 }
 
 func (e *outcome) Error() string { return e.message }
@@ -84,7 +85,6 @@ var hints = map[string]string{
 	"InvalidInstanceId":                     "`meshctl node list` shows the nodes",
 	"InvalidResourceId":                     "`meshctl node list` shows the nodes",
 	"InvalidDocument":                       "`meshctl document list` shows the documents",
-	"InvalidParameters":                     "`meshctl document show NAME` shows a document's parameters",
 	"InvalidCommandId":                      "`meshctl command list` shows the commands",
 	"InvocationDoesNotExist":                "`meshctl command show ID` shows the nodes of a command",
 	"InvalidPluginName":                     "choose a step with --step; `meshctl command show ID -o json` names them",
@@ -93,7 +93,6 @@ var hints = map[string]string{
 	"UnrecognizedClientException":           "the access key of the configuration is not one of this mesh: is it from another mesh, or from before this one was made anew?",
 	"InvalidSignatureException":             "check the secret key of the configuration and this machine's clock (at most 15 minutes off)",
 	"MissingAuthenticationTokenException":   "give a configuration with an access key (--config)",
-	"AccessDeniedException":                 "use an access key that may do this; on the socket of a node that is no voter only this node can be acted on",
 	"ServiceUnavailable":                    "as root on a node, `meshctl mesh status` tells what that node sees and what to do",
 	"UnknownOperationException":             "the nodes are of another version than this meshctl",
 	"ThrottlingException":                   "try again in a while",
@@ -113,11 +112,11 @@ func explain(err error, interrupted bool) failure {
 		foreignCA   x509.UnknownAuthorityError
 		wrongName   x509.HostnameError
 		sending     *smithyhttp.RequestSendError
-		network     net.Error
+		network     *net.OpError
 	)
 	switch {
 	case errors.As(err, &ended):
-		return failure{Code: ended.code, Message: ended.message, Exit: ended.exit}
+		return failure{Code: ended.code, Message: ended.message, Hint: ended.hint, Exit: ended.exit}
 	case errors.As(err, &usage):
 		return failure{Code: "Usage", Message: usage.message, Hint: usageHint(usage), Exit: exitUsage}
 	case interrupted:
@@ -168,7 +167,7 @@ var ownCodes = []string{"Usage", "NotInThisVersion", "Unreachable", "NoLeader", 
 // report tells a failure on stderr, as an object when the data is one as well.
 func (a *app) report(f failure) {
 	if f.Message == "" {
-		return
+		f.Message = "refused, and no reason was given" // a failure is never silent
 	}
 	if a.output == "json" {
 		object, err := json.Marshal(map[string]failure{"Error": f})

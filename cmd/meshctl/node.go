@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -248,6 +249,25 @@ func (c *client) nodeTags(ctx context.Context, id string) ([]types.Tag, error) {
 	return append([]types.Tag{}, out.TagList...), nil
 }
 
+// tagsByGossip finds a node's tags without the store; denied is why.
+func (c *client) tagsByGossip(ctx context.Context, id string, denied error) ([]types.Tag, error) {
+	members, err := c.mesh.Members(ctx, &meshapi.MembersInput{})
+	if err != nil {
+		return nil, denied
+	}
+	for _, member := range members.Members {
+		if member.NodeId != id || !member.Alive {
+			continue
+		}
+		tags := []types.Tag{}
+		for _, key := range slices.Sorted(maps.Keys(member.Tags)) {
+			tags = append(tags, types.Tag{Key: &key, Value: aws.String(member.Tags[key])})
+		}
+		return tags, nil
+	}
+	return nil, denied
+}
+
 func tagMap(tags []types.Tag) map[string]string {
 	m := make(map[string]string, len(tags))
 	for _, tag := range tags {
@@ -281,6 +301,11 @@ func (a *app) nodeShow(ctx context.Context, given string) error {
 		return &outcome{exit: exitRefused, code: "InvalidInstanceId", message: fmt.Sprintf("no node has the id %s; `meshctl node list` shows the nodes", id)}
 	}
 	tags, err := c.nodeTags(ctx, id)
+	if err != nil && explain(err, false).Code == "AccessDeniedException" {
+		// Root of a member may not ask the store for another node's tags, but its own
+		// gossip, which has those of the living.
+		tags, err = c.tagsByGossip(ctx, id, err)
+	}
 	if err != nil {
 		return err
 	}

@@ -204,3 +204,17 @@ func TestWithoutLeader(t *testing.T) {
 	golden(t, "no-leader-node-list", m.run("node", "list"))
 	golden(t, "no-leader-node-list-json", m.run("node", "list", "-o", "json"))
 }
+
+func TestShowANodeAsRootOfAMember(t *testing.T) {
+	m := threeNodes(t)
+	m.refuse("ListTagsForResource", "AccessDeniedException", "not on this socket")
+	if r := m.run("node", "show", "web-1"); r.code != 0 || !strings.Contains(r.out, "role=web zone=a") {
+		t.Errorf("a living node: %+v", r)
+	}
+	if r := m.run("node", "show", "web-1", "-o", "json"); r.code != 0 || !strings.Contains(r.out, `"Key": "zone"`) {
+		t.Errorf("as JSON: %+v", r)
+	}
+	if r := m.run("node", "show", "db-1"); r.code != exitRefused || !strings.Contains(r.err, "not on this socket") {
+		t.Errorf("a node that gossip does not see: %+v", r)
+	}
+}

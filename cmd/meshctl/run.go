@@ -93,6 +93,9 @@ func (a *app) run(ctx context.Context, o runOptions, documents, command []string
 		if ctx.Err() != nil {
 			return &outcome{exit: exitInterrupted, code: "Interrupted", message: "interrupted before the mesh answered: `meshctl command list` tells whether it took the command"}
 		}
+		if f := explain(err, false); f.Code == "InvalidDocument" && len(command) == 0 {
+			return &outcome{exit: f.Exit, code: f.Code, message: f.Message, hint: "`meshctl document list` shows the documents; a command line goes after --"}
+		}
 		return err
 	}
 	id := aws.ToString(out.Command.CommandId)

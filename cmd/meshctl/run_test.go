@@ -188,6 +188,14 @@ func TestSendInput(t *testing.T) {
 	}
 }
 
+func TestCommandWithoutDashes(t *testing.T) {
+	m := threeNodes(t)
+	m.refuse("SendCommand", "InvalidDocument", "there is no document \"uptime\"")
+	if r := m.run("run", "--nodes", "web-1", "uptime"); r.code != exitRefused || !strings.Contains(r.err, "InvalidDocument: there is no document") || !strings.Contains(r.err, "a command line goes after --") {
+		t.Errorf("got %+v", r)
+	}
+}
+
 func TestRunResolvesNames(t *testing.T) {
 	m := threeNodes(t)
 	commandOn(m, success()...)

@@ -56,6 +56,13 @@ func parseParameters(texts []string) (map[string][]string, error) {
 	return parameters, nil
 }
 
+// minExecution and maxExecution are Systems Manager's bounds, in seconds. A node
+// takes its default for what is outside of them, which nobody means.
+const (
+	minExecution = 5
+	maxExecution = 172800
+)
+
 // runOptions is what `run` is told.
 type runOptions struct {
 	targets          []string
@@ -101,6 +108,9 @@ func sendInput(o runOptions, document string, command []string) (*ssm.SendComman
 		return nil, usagef("a timeout is a positive number of seconds")
 	}
 	if o.executionTimeout > 0 {
+		if o.executionTimeout < minExecution || o.executionTimeout > maxExecution {
+			return nil, usagef("--execution-timeout is %d to %d seconds, not %d", minExecution, maxExecution, o.executionTimeout)
+		}
 		if parameters["executionTimeout"] != nil {
 			return nil, usagef("give --execution-timeout or --parameter executionTimeout=…, not both")
 		}

@@ -39,6 +39,10 @@ func TestWrongUsage(t *testing.T) {
 		"env --endpoint http://x":       "is not of the form https://host:port",
 		"env --config /no/such/file":    "read the configuration (--config)",
 		"mesh status --endpoint ftp://": "is not of the form",
+
+		"mesh status --endpoint 127.0.0.1:7947":       "is not of the form https://host:port",
+		"run --targets all --execution-timeout 4 x":   "--execution-timeout is 5 to 172800 seconds, not 4",
+		"run --targets all --execution-timeout 1e6 x": "invalid argument",
 	} {
 		if r := m.run(strings.Fields(line)...); r.code != exitUsage || r.out != "" || !strings.Contains(r.err, want) {
 			t.Errorf("meshctl %s: %+v, want %q", line, r, want)
