@@ -50,10 +50,11 @@ const Patience = 60 * time.Second
 
 // Mesh is a mesh under test. Its methods are called from the test's goroutine.
 type Mesh struct {
-	t     testing.TB
-	Admin agent.AdminConfig
-	Nodes []*Node
-	dir   string
+	t         testing.TB
+	Admin     agent.AdminConfig
+	Nodes     []*Node
+	dir       string
+	configure func(*agent.Config)
 	// subnet is the first three numbers of the nodes' addresses.
 	subnet string
 	roots  *x509.CertPool
@@ -75,6 +76,7 @@ type Option func(*options)
 type options struct {
 	memberOnly map[int]bool
 	tags       func(node int) map[string]string
+	configure  func(*agent.Config)
 }
 
 // MemberOnly says which nodes (from 0) may never vote.
@@ -91,15 +93,20 @@ func Tags(tags func(node int) map[string]string) Option {
 	return func(o *options) { o.tags = tags }
 }
 
+// Configure changes the settings of each node.
+func Configure(configure func(*agent.Config)) Option {
+	return func(o *options) { o.configure = configure }
+}
+
 // New makes a mesh of n nodes, starts it and waits until all are online. The
 // test's end stops it.
 func New(t testing.TB, n int, opts ...Option) *Mesh {
 	t.Helper()
-	o := options{memberOnly: map[int]bool{}, tags: func(int) map[string]string { return nil }}
+	o := options{memberOnly: map[int]bool{}, tags: func(int) map[string]string { return nil }, configure: func(*agent.Config) {}}
 	for _, opt := range opts {
 		opt(&o)
 	}
-	m := &Mesh{t: t, dir: t.TempDir(), subnet: fmt.Sprintf("127.%d.%d", 1+rand.IntN(250), rand.IntN(250))}
+	m := &Mesh{t: t, dir: t.TempDir(), configure: o.configure, subnet: fmt.Sprintf("127.%d.%d", 1+rand.IntN(250), rand.IntN(250))}
 	t.Cleanup(m.stopAll)
 	first := m.add(0)
 	result, err := agent.Init(t.Context(), agent.InitOptions{Config: first.Config, MeshName: "test", Tags: o.tags(0)})
@@ -142,6 +149,7 @@ func (m *Mesh) add(i int) *Node {
 	}
 	m.t.Cleanup(func() { os.RemoveAll(socketDir) })
 	config.Socket = filepath.Join(socketDir, "s")
+	m.configure(&config)
 	node := &Node{mesh: m, Name: config.NodeName, Config: config, log: &testLog{}}
 	m.Nodes = append(m.Nodes, node)
 	return node
