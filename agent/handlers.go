@@ -113,6 +113,11 @@ func (h *handlers) Promote(_ context.Context, from peer.Caller, in *peer.Promote
 
 func (h *handlers) Demote(_ context.Context, _ peer.Caller, in *peer.DemoteRequest) error {
 	a := (*Agent)(h)
+	// A leader takes a node off the roster first. While the roster names this one,
+	// Raft may count on its copy, and whoever asks for its deletion is mistaken.
+	if _, rostered := a.gate.Roster().Member(a.identity.NodeID()); rostered {
+		return &peer.Refusal{Kind: peer.RefusedInput, Message: "the newest roster that node " + a.identity.NodeID() + " knows says that it holds the store"}
+	}
 	if err := a.dropStore(); err != nil {
 		return err
 	}

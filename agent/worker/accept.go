@@ -91,6 +91,7 @@ func (w *Worker) reserve(jobs []peer.Job, answers []peer.JobAnswer) []acceptance
 			continue
 		}
 		if answers[i].Refused = refuse(&jobs[i], w.config.NodeID, now); answers[i].Refused != "" {
+			answers[i].TooLate = lateStart(&jobs[i], now) != ""
 			continue
 		}
 		w.accepting[id] = make(chan struct{})

@@ -261,6 +261,24 @@ func TestRefuse(t *testing.T) {
 	}
 }
 
+// TestLateIsSaidToBeLate: the leader judges it by the clock that refused.
+func TestLateIsSaidToBeLate(t *testing.T) {
+	w := open(t, testConfig(t.TempDir(), newMesh()))
+	late, foreign := newJob("late", shell("a", "true")), newJob("foreign", shell("a", "true"))
+	late.StartUntil = time.Now().Add(-time.Second)
+	foreign.NodeID = "mi-other"
+	answers, err := w.Accept(t.Context(), []peer.Job{late, foreign})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if answers[0].Refused == "" || !answers[0].TooLate {
+		t.Errorf("a late job: %+v", answers[0])
+	}
+	if answers[1].Refused == "" || answers[1].TooLate {
+		t.Errorf("another node's job: %+v", answers[1])
+	}
+}
+
 func TestDuplicatesAreAcceptedOnce(t *testing.T) {
 	m := newMesh()
 	dir := t.TempDir()
