@@ -18,8 +18,8 @@ import (
 var level = map[string]int{
 	"cmd/meshd": 100, "cmd/meshctl": 100,
 	"test/meshtest": 95, "test/e2e": 95,
-	"agent":         90,
-	"agent/api":     80, "agent/leader": 80, "agent/worker": 80,
+	"agent":     90,
+	"agent/api": 80, "agent/leader": 80, "agent/worker": 80,
 	"agent/auth":    70,
 	"agent/meshapi": 65,
 	"agent/peer":    60,
