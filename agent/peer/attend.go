@@ -7,17 +7,22 @@ import (
 	"time"
 )
 
-// errUnresponsive ends a call to a leader that is gone.
-var errUnresponsive = errors.New("the leader has stopped answering")
+// Causes of the end of a call to a leader that is gone.
+var (
+	errUnresponsive = errors.New("the leader has stopped answering")
+	errSucceeded    = errors.New("the leader has stopped answering, and another leads in its place")
+)
 
 // attend watches over a call: it asks the target something small beside it, and
-// cancels the call when two such questions in a row are not answered: a machine
-// that lost power, a paused process and a cut network are silent alike, and a call
-// may rightly take long. The caller
-// calls stop when the call is over; nothing runs any more when stop returns.
+// cancels the call when two such questions in a row are not answered, or one when
+// a newer leader has made itself known since the call began: a machine that lost
+// power, a paused process and a cut network are silent alike, and a call may
+// rightly take long. The caller calls stop when the call is over; nothing runs any
+// more when stop returns.
 func (c *Client) attend(ctx context.Context, cancel context.CancelCauseFunc, to purpose, target Target) (stop func()) {
 	ctx, end := context.WithCancel(ctx)
 	done := make(chan struct{})
+	term := c.cfg.Gate.Term()
 	timer := time.AfterFunc(c.pace.attendAfter, func() {
 		defer close(done)
 		for failed := false; ; {
@@ -25,7 +30,11 @@ func (c *Client) attend(ctx context.Context, cancel context.CancelCauseFunc, to 
 			if ctx.Err() != nil {
 				return
 			}
-			if !alive && failed {
+			switch {
+			case !alive && c.cfg.Gate.Term() > term:
+				cancel(errSucceeded)
+				return
+			case !alive && failed:
 				cancel(errUnresponsive)
 				return
 			}

@@ -24,15 +24,17 @@ type pace struct {
 	connect time.Duration
 	// attendAfter is how long a call to the leader goes on before the client looks
 	// whether the leader still lives; then it looks every attendEvery, and
-	// attendAgain after a look that failed. A look fails after attendLimit.
+	// attendAgain after a look that failed. A look fails after attendLimit. Together
+	// they are some 3 s, so that an API client is told within 5 s also of a leader
+	// that stopped under its call; a leader that is so slow has long lost its voters.
 	attendAfter, attendEvery, attendAgain, attendLimit time.Duration
 }
 
 func normalPace() pace {
 	return pace{
 		search: 4 * time.Second, searchAgain: 700 * time.Millisecond, connect: time.Second,
-		attendAfter: 3 * time.Second, attendEvery: 3 * time.Second,
-		attendAgain: 500 * time.Millisecond, attendLimit: 3 * time.Second,
+		attendAfter: 750 * time.Millisecond, attendEvery: 2 * time.Second,
+		attendAgain: 100 * time.Millisecond, attendLimit: time.Second,
 	}
 }
 

@@ -229,6 +229,20 @@ func TestSilentLeaderIsGivenUp(t *testing.T) {
 	if err != nil || answer.Status != 299 {
 		t.Errorf("answer %+v, %v; want the next leader's", answer, err)
 	}
+	// A newer leader that has made itself known meanwhile spares the second look.
+	member.client.leader.Store(&target)
+	member.client.pace.attendAgain = patience
+	time.AfterFunc(50*time.Millisecond, func() {
+		if err := member.gate.Admit(member.gate.Term() + 1); err != nil {
+			t.Error(err)
+		}
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), patience/2)
+	defer cancel()
+	if answer, err := member.client.Forward(ctx, &ForwardRequest{}, true); err != nil || answer.Status != 299 {
+		t.Errorf("answer %+v, %v; want the next leader's", answer, err)
+	}
+	member.client.pace.attendAgain = 50 * time.Millisecond
 	// Without leave to retry the end is an unknown outcome, not a hanging call.
 	member.client.leader.Store(&target)
 	other := m.roster(3, silent)
