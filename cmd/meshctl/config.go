@@ -105,8 +105,11 @@ func (a *app) readConfig(path, from string) (access, error) {
 	return access{config: c, path: path}, nil
 }
 
-// goName is how the decoder tells of a key that means nothing.
-var goName = regexp.MustCompile(`field (\S+) not found in type \S+`)
+// How the decoder tells of a key that means nothing, and of what is no mapping.
+var (
+	goKey  = regexp.MustCompile(`field (\S+) not found in type \S+`)
+	goType = regexp.MustCompile("cannot unmarshal \\S+( `[^`]*`)? into main\\.config")
+)
 
 // parseConfig decodes strictly: a key that means nothing is an error.
 func parseConfig(content []byte) (config, error) {
@@ -117,7 +120,7 @@ func parseConfig(content []byte) (config, error) {
 		if errors.Is(err, io.EOF) {
 			return c, errors.New("it is empty")
 		}
-		return c, errors.New(goName.ReplaceAllString(err.Error(), "there is no key $1"))
+		return c, errors.New(goKey.ReplaceAllString(goType.ReplaceAllString(err.Error(), "this is no list of keys and values"), "there is no key $1"))
 	}
 	if err := decoder.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
 		return c, errors.New("it has more than one document")

@@ -109,7 +109,11 @@ func yamlNode(decoder *json.Decoder) (*yaml.Node, error) {
 		_, err := decoder.Token() // the end
 		return node, err
 	case string:
-		return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: value}, nil
+		node := &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: value}
+		if strings.Contains(value, "\n") && strings.HasPrefix(strings.TrimLeft(value, "\n"), "\t") {
+			node.Style = yaml.DoubleQuotedStyle // a block that begins with a tab cannot be read back
+		}
+		return node, nil
 	case json.Number:
 		return &yaml.Node{Kind: yaml.ScalarNode, Value: value.String()}, nil
 	case bool:

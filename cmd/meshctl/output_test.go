@@ -84,7 +84,7 @@ func TestElapsed(t *testing.T) {
 // YAML says the same as JSON, whatever is in the strings.
 func TestYAMLIsTheSame(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		words := rapid.OneOf(rapid.String(), rapid.SampledFrom([]string{"", "yes", "null", "~", "1e3", "0x1f", "- a", "a: b", "#c", "13", "2026-11-23", "[x]", "multi\nline\n", " lead", "trail ", "\ttab", "'", `"`}))
+		words := rapid.OneOf(rapid.String(), rapid.SampledFrom([]string{"", "yes", "null", "~", "1e3", "0x1f", "- a", "a: b", "#c", "13", "2026-11-23", "[x]", "multi\nline\n", " lead", "trail ", "\ttab", "\ttab\n", "\n\ttab\nx", "'", `"`}))
 		in := &meshapi.MembersOutput{AnsweredBy: words.Draw(t, "by"), Members: []meshapi.Member{{
 			NodeId: words.Draw(t, "node"), Voter: rapid.Bool().Draw(t, "voter"), Tags: rapid.MapOf(words, words).Draw(t, "tags"),
 		}}}
