@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"sync"
@@ -184,6 +185,11 @@ func (l *Leader) Report(ctx context.Context, nodeID string, reports []peer.JobRe
 	if r == nil {
 		return nil, notLeading()
 	}
+	if len(reports) > maxReports {
+		return nil, &peer.Refusal{Kind: peer.RefusedInput, Message: fmt.Sprintf("%d reports at once are more than %d", len(reports), maxReports)}
+	}
+	// Here, on the caller's time, and not in the engine, which serves all nodes.
+	reports = shortened(reports, l.cfg.Now())
 	call := &reportCall{nodeID: nodeID, reports: reports, done: make(chan reportResult, 1)}
 	select {
 	case r.reports <- call:

@@ -20,6 +20,9 @@ const (
 	maxReason  = 2_000
 	maxPlugins = 200
 	maxName    = 256
+	// maxReports is how many reports a node may send at once: many more than fit
+	// into what a node makes one call of.
+	maxReports = 5_000
 	// maxRecord is the largest invocation record, in encoded bytes. A transaction
 	// holds at least one.
 	maxRecord = 220 << 10
@@ -116,14 +119,29 @@ func boundPlugins(plugins []raftstore.PluginResult, now time.Time) []raftstore.P
 	return plugins
 }
 
+// shortened is reports whose steps have room in a record.
+func shortened(reports []peer.JobReport, now time.Time) []peer.JobReport {
+	reports = slices.Clone(reports)
+	for i := range reports {
+		reports[i].Plugins = fit(raftstore.Invocation{Plugins: boundPlugins(reports[i].Plugins, now)}).Plugins
+	}
+	return reports
+}
+
 // fit shortens outputs until the record fits into one entry. One step with the
-// outputs that SSM shows fits as it is; many steps share the room.
+// outputs that SSM shows fits as it is; many steps share the room. Steps are left
+// out when nothing else helps: no document makes so many with such names, but a
+// node with a thief in it may, and what cannot be committed would hold up all
+// others.
 func fit(i raftstore.Invocation) raftstore.Invocation {
 	for keep := maxStdout / 2; keep > 0 && encodedSize(i) > maxRecord; keep /= 2 {
 		i.Plugins = slices.Clone(i.Plugins)
 		for p := range i.Plugins {
 			i.Plugins[p].Stdout, i.Plugins[p].Stderr = first(i.Plugins[p].Stdout, keep), first(i.Plugins[p].Stderr, keep)
 		}
+	}
+	for len(i.Plugins) > 0 && encodedSize(i) > maxRecord {
+		i.Plugins = i.Plugins[:len(i.Plugins)/2]
 	}
 	return i
 }
