@@ -174,8 +174,12 @@ func (g *Gate) write(file gateFile) error {
 	return nil
 }
 
+// writeSynced makes a file; what lies at path, a crash's or anybody's, goes.
 func writeSynced(path string, data []byte) error {
-	file, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
