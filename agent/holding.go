@@ -56,6 +56,7 @@ func (a *Agent) openStore() error {
 	h.loops.Go(func() { store.Lead(ctx, h.leader.Run) })
 	h.loops.Go(func() { a.publishNodes(ctx, store) })
 	a.holding = h
+	a.log.Info("this node holds the store")
 	return nil
 }
 
@@ -83,6 +84,7 @@ func (a *Agent) dropStore() error {
 	if err := os.RemoveAll(a.dir.store()); err != nil {
 		return fmt.Errorf("delete the store: %w", err)
 	}
+	a.log.Info("this node holds the store no more")
 	return a.identity.DropMeshKey()
 }
 
