@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -123,7 +122,7 @@ func (a *app) showStatus(w io.Writer, s *meshapi.StatusOutput, names map[string]
 		source = "what node " + s.AnsweredBy + " sees by gossip; the store was not asked"
 	}
 	facts(w,
-		"Mesh", fmt.Sprintf("%s (%s)", cmp.Or(cell(s.Name), "mesh"), s.MeshId),
+		"Mesh", meshName(s),
 		"State", state,
 		"Leader", leader,
 		"Voters", list(s.Voters),
@@ -172,4 +171,12 @@ func yesNo(b bool) string {
 		return "yes"
 	}
 	return "no"
+}
+
+// meshName is the mesh's name and id; gossip knows the id alone.
+func meshName(s *meshapi.StatusOutput) string {
+	if s.Name == "" {
+		return s.MeshId
+	}
+	return fmt.Sprintf("%s (%s)", cell(s.Name), s.MeshId)
 }

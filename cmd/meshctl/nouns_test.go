@@ -195,7 +195,7 @@ func TestWithoutLeader(t *testing.T) {
 	m := newFakeMesh(t)
 	m.refuse("DescribeInstanceInformation", "ServiceUnavailable", "the mesh has no leader")
 	m.always("Mesh.Status", &meshapi.StatusOutput{
-		MeshId: "m", Name: "prod", Voters: []string{web1, web2, db1}, StandBys: []string{}, Nodes: meshapi.NodeCounts{Online: 1, ConnectionLost: 2},
+		MeshId: "m", Voters: []string{web1, web2, db1}, StandBys: []string{}, Nodes: meshapi.NodeCounts{Online: 1, ConnectionLost: 2},
 		Advice: []string{"bring back one of " + web2 + ", " + db1}, Source: "gossip", AnsweredBy: web1,
 	})
 	m.always("Mesh.Members", &meshapi.MembersOutput{AnsweredBy: web1, Members: []meshapi.Member{{NodeId: web1, Alive: true, Voter: true}, {NodeId: web2, Voter: true}}})

@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"net"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -43,6 +45,14 @@ Exit status: 0 done, 1 failed, 2 wrong usage.`,
 				}
 			} else if parts.ActivationID == "" || parts.Code == "" || len(parts.Addresses) == 0 || parts.CAFingerprint == "" {
 				return usageError{fmt.Errorf("give --token, or all of --id, --code, --peer and --ca-fingerprint")}
+			} else {
+				var err error
+				if o.Token.CAFingerprint, err = fingerprint(parts.CAFingerprint); err != nil {
+					return usageError{fmt.Errorf("--ca-fingerprint: %w", err)}
+				}
+				if o.Token.Addresses, err = peers(parts.Addresses, o.Config.APIPort); err != nil {
+					return usageError{fmt.Errorf("--peer: %w", err)}
+				}
 			}
 			o.Progress = func(text string) { fmt.Fprintln(cmd.ErrOrStderr(), text) }
 			result, err := agent.Join(cmd.Context(), o)
@@ -64,8 +74,33 @@ Exit status: 0 done, 1 failed, 2 wrong usage.`,
 	flags.StringVar(&token, "token", "", "the join token (visible to other users of this machine in the process list; it ends with the activation)")
 	flags.StringVar(&parts.ActivationID, "id", "", "activation id, instead of a token")
 	flags.StringVar(&parts.Code, "code", "", "activation code")
-	flags.StringArrayVar(&parts.Addresses, "peer", nil, "host:port of a node of the mesh, repeatable")
-	flags.StringVar(&parts.CAFingerprint, "ca-fingerprint", "", "fingerprint of the mesh's CA, sha256:…")
+	flags.StringArrayVar(&parts.Addresses, "peer", nil, "host or host:port of a node of the mesh, repeatable")
+	flags.StringVar(&parts.CAFingerprint, "ca-fingerprint", "", "SHA-256 fingerprint of the mesh's CA, as in a token or as openssl x509 -fingerprint -sha256 prints it")
 	flags.Var(tagFlag(o.Tags), "tag", "a tag of this node, repeatable; the activation says which keys a joiner may choose")
 	return cmd
+}
+
+// fingerprint brings a CA's fingerprint into the mesh's own form: people have it
+// from openssl, in capitals and with colons.
+func fingerprint(text string) (string, error) {
+	const prefix = "sha256:"
+	digits := strings.ToLower(strings.TrimSpace(text))
+	digits = strings.ReplaceAll(strings.TrimPrefix(digits, prefix), ":", "")
+	return prefix + digits, pki.CheckFingerprint(prefix + digits)
+}
+
+// peers gives each address a port: port where it has none.
+func peers(addresses []string, port int) ([]string, error) {
+	whole := make([]string, len(addresses))
+	for i, address := range addresses {
+		host, own, err := net.SplitHostPort(address)
+		if err != nil {
+			host, own = strings.Trim(address, "[]"), strconv.Itoa(port)
+		}
+		if number, err := strconv.Atoi(own); host == "" || strings.ContainsAny(host, "/@?# ") || strings.Contains(host, ":") && net.ParseIP(host) == nil || err != nil || number < 1 || number > 65535 {
+			return nil, fmt.Errorf("%q is not of the form host:port", address)
+		}
+		whole[i] = net.JoinHostPort(host, own)
+	}
+	return whole, nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -59,6 +60,8 @@ func TestWrongUsageIsToldFromFailure(t *testing.T) {
 		{[]string{"join", "--data-dir", dir}, true, "give --token"},
 		{[]string{"join", "--data-dir", dir, "--token", "x"}, true, "--token: "},
 		{[]string{"join", "--data-dir", dir, "--token", "x", "--id", "y"}, true, "not both"},
+		{[]string{"join", "--data-dir", dir, "--id", "i", "--code", "c", "--peer", "h", "--ca-fingerprint", "sha256:ab"}, true, "--ca-fingerprint: "},
+		{[]string{"join", "--data-dir", dir, "--id", "i", "--code", "c", "--peer", "https://h/", "--ca-fingerprint", strings.Repeat("ab", 32)}, true, "--peer: "},
 		{[]string{"check-config"}, true, "takes one file"},
 		{[]string{"check-config", broken}, true, "voters"},
 		{[]string{"run", "--data-dir", filepath.Join(dir, "none")}, false, "meshd init"},
@@ -68,6 +71,29 @@ func TestWrongUsageIsToldFromFailure(t *testing.T) {
 		var usage usageError
 		if err == nil || errors.As(err, &usage) != test.usage || !strings.Contains(err.Error(), test.says) {
 			t.Errorf("%q: %v (wrong usage: %t)", test.arguments, err, errors.As(err, &usage))
+		}
+	}
+}
+
+func TestPartsOfATokenAsPeopleHaveThem(t *testing.T) {
+	want := "sha256:" + strings.Repeat("0af9", 16)
+	for _, text := range []string{want, strings.TrimPrefix(want, "sha256:"), strings.TrimSuffix(strings.Repeat("0A:F9:", 16), ":"), "SHA256:" + strings.Repeat("0AF9", 16) + "\n"} {
+		if got, err := fingerprint(text); err != nil || got != want {
+			t.Errorf("%q: %q, %v", text, got, err)
+		}
+	}
+	for _, text := range []string{"", "sha256:", want[1:] + "0", want + "0", "sha1:" + strings.Repeat("0a", 20)} {
+		if got, err := fingerprint(text); err == nil {
+			t.Errorf("%q is taken as %q", text, got)
+		}
+	}
+	got, err := peers([]string{"10.0.0.1", "10.0.0.1:1", "node-1", "node-1:2", "::1", "[::1]", "[::1]:3"}, 7947)
+	if want := []string{"10.0.0.1:7947", "10.0.0.1:1", "node-1:7947", "node-1:2", "[::1]:7947", "[::1]:7947", "[::1]:3"}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("got %q, %v", got, err)
+	}
+	for _, text := range []string{"", ":1", "h:0", "h:65536", "h:x", "https://h", "h/x", "a b", "a:b:c"} {
+		if got, err := peers([]string{text}, 7947); err == nil {
+			t.Errorf("%q is taken as %q", text, got)
 		}
 	}
 }
