@@ -108,14 +108,24 @@ func nodeName(node types.InstanceInformation) string {
 	return cmp.Or(aws.ToString(node.Name), aws.ToString(node.ComputerName))
 }
 
+// nodesNamed are the nodes of that name; what computers call themselves counts
+// only where no node is named so.
 func nodesNamed(nodes []types.InstanceInformation, name string) []string {
-	var ids []string
-	for _, node := range nodes {
-		if aws.ToString(node.Name) == name || aws.ToString(node.ComputerName) == name {
-			ids = append(ids, aws.ToString(node.InstanceId))
+	for _, nameOf := range []func(types.InstanceInformation) *string{
+		func(n types.InstanceInformation) *string { return n.Name },
+		func(n types.InstanceInformation) *string { return n.ComputerName },
+	} {
+		var ids []string
+		for _, node := range nodes {
+			if aws.ToString(nameOf(node)) == name {
+				ids = append(ids, aws.ToString(node.InstanceId))
+			}
+		}
+		if len(ids) > 0 {
+			return ids
 		}
 	}
-	return ids
+	return nil
 }
 
 func (a *app) nodeList(ctx context.Context) error {

@@ -169,6 +169,19 @@ func TestNodeNames(t *testing.T) {
 	}
 }
 
+// A node's own name is worth more than what another's machine is called.
+func TestNodeNameBeforeComputerName(t *testing.T) {
+	other := node(web2, "db", types.PingStatusOnline)
+	other.ComputerName = aws.String("web")
+	nodes := []types.InstanceInformation{node(web1, "web", types.PingStatusOnline), other}
+	if ids := nodesNamed(nodes, "web"); len(ids) != 1 || ids[0] != web1 {
+		t.Errorf("web is %q", ids)
+	}
+	if ids := nodesNamed(nodes[1:], "web"); len(ids) != 1 || ids[0] != web2 {
+		t.Errorf("a computer's name finds %q", ids)
+	}
+}
+
 func TestRemoveAsksOnATerminal(t *testing.T) {
 	m := threeNodes(t)
 	m.always("DeregisterManagedInstance", &ssm.DeregisterManagedInstanceOutput{})
