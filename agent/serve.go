@@ -30,6 +30,9 @@ const (
 	apiWrite      = 60 * time.Second
 	apiIdle       = 2 * time.Minute
 	apiHeaderMax  = 32 << 10
+	// apiStreams is how many requests one HTTP/2 connection has at once; a client
+	// with more waits, or opens another.
+	apiStreams = 64
 )
 
 func (a *Agent) openWorker() error {
@@ -94,6 +97,7 @@ func (a *Agent) serveAPI() error {
 	server := func(handler http.Handler) *http.Server {
 		return &http.Server{
 			Handler: handler, ErrorLog: errorLog, MaxHeaderBytes: apiHeaderMax,
+			HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: apiStreams},
 			ReadHeaderTimeout: apiReadHeader, ReadTimeout: apiRead, WriteTimeout: apiWrite, IdleTimeout: apiIdle,
 		}
 	}

@@ -54,6 +54,9 @@ var errOutcome = &smithy.GenericAPIError{
 // errCrowded: other writes were always faster. Nothing happened.
 var errCrowded = refuse(codeThrottled, "Rate exceeded: many requests change the same thing at once. Nothing was done; try again.")
 
+// errFull: others' large requests fill the memory that there is for them.
+var errFull = refuse(codeThrottled, "Rate exceeded: this node has too many large requests at once. Nothing was done; try again, or ask another node.")
+
 // signAgain is a refusal that a client should meet with a new signature. SDKs do
 // so by themselves on its HTTP status, 503: the AWS CLI and boto3 sign by the
 // second and leave the invocation id out, so that two equal requests of one second

@@ -81,6 +81,8 @@ type Face struct {
 	// enrolling lets one enrolment at a time decide: they all count in the same
 	// record, and would only overtake one another.
 	enrolling chan struct{}
+	// large has a place for each large body in memory.
+	large chan struct{}
 	// search, localSearch and confirm are leaderSearch, localSearch and
 	// confirmPatience, shorter in tests.
 	search, localSearch, confirm time.Duration
@@ -89,7 +91,7 @@ type Face struct {
 // New returns a Face. Requests may be served before the store is open.
 func New(cfg Config) *Face {
 	return &Face{
-		cfg: cfg, operations: operationTable(), trail: trail{path: cfg.AuditFile, limit: maxTrail, log: cfg.Log}, enrolling: make(chan struct{}, 1),
+		cfg: cfg, operations: operationTable(), trail: trail{path: cfg.AuditFile, limit: maxTrail, log: cfg.Log}, enrolling: make(chan struct{}, 1), large: make(chan struct{}, maxLarge),
 		search: leaderSearch, localSearch: localSearch, confirm: confirmPatience,
 	}
 }

@@ -228,3 +228,26 @@ func TestRemovalsDoNotFillTheRoster(t *testing.T) {
 		t.Errorf("a removed key that is a member was forgotten: %+v", kept)
 	}
 }
+
+// TestLargeBodiesAreBounded: before anything is proven, a request costs no more
+// than a small body's memory, however many come.
+func TestLargeBodiesAreBounded(t *testing.T) {
+	b := newBed(t)
+	for range cap(b.leader.large) {
+		b.leader.large <- struct{}{}
+	}
+	large := fmt.Sprintf(`{"MaxResults":50,"NextToken":%q}`, strings.Repeat("x", largeBody))
+	if got := b.do(b.request(b.leaderURL, "ListCommands", large, time.Now(), nil)); got.Type != "ThrottlingException" {
+		t.Errorf("a large request among many: %s %s", got.Type, got.Message)
+	}
+	if _, err := b.ssm(b.leaderURL).ListCommands(t.Context(), &ssm.ListCommandsInput{}); err != nil {
+		t.Errorf("a small request among many large ones: %v", err)
+	}
+	<-b.leader.large
+	if got := b.do(b.request(b.leaderURL, "ListCommands", large, time.Now(), nil)); got.Type == "ThrottlingException" {
+		t.Errorf("a large request with room: %s %s", got.Type, got.Message)
+	}
+	if len(b.leader.large) != cap(b.leader.large)-1 {
+		t.Error("a request keeps its place")
+	}
+}

@@ -11,6 +11,10 @@ import (
 const (
 	// maxBody bounds a request's body, in bytes.
 	maxBody = 1 << 20
+	// largeBody is what counts as a large body, in bytes, and maxLarge how many of
+	// them are in memory at once: who sends one has proved nothing yet.
+	largeBody = 64 << 10
+	maxLarge  = 256
 	// maxInvocationID bounds the id of an invocation, in characters; a UUID has 36.
 	maxInvocationID = 128
 

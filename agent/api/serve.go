@@ -94,6 +94,15 @@ func (f *Face) notLeader(store Store) *peer.Refusal {
 
 func (f *Face) serve(w http.ResponseWriter, r *http.Request, local bool) {
 	requestID := uuid.NewString()
+	if !local && (r.ContentLength < 0 || r.ContentLength > largeBody) {
+		select {
+		case f.large <- struct{}{}:
+			defer func() { <-f.large }()
+		default:
+			f.send(w, f.refusal(requestID, "", errFull))
+			return
+		}
+	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if err != nil {
 		var large *http.MaxBytesError

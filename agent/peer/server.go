@@ -24,6 +24,9 @@ const (
 	maxHandshakesPerSource = 1024
 	// maxLinksPerCaller bounds one key's connections to the peer routes.
 	maxLinksPerCaller = 512
+	// maxLinksPerClient bounds one source's connections to the API, which has proved
+	// nothing when it has a connection. A proxy before many clients is one source.
+	maxLinksPerClient = 512
 
 	headerTime   = 20 * time.Second
 	maxHeader    = 32 << 10
@@ -266,6 +269,12 @@ func (s *Server) dispatch(l *link, conn *tls.Conn) {
 	switch state.NegotiatedProtocol {
 	case protocolPeer, protocolRaft:
 	default:
+		source := "client " + hostOf(l.RemoteAddr()) // no key has this form
+		if !s.links.settleCaller(l, source, maxLinksPerClient, func(*rosterView) bool { return true }) {
+			s.refused.refused(l.RemoteAddr(), "too many connections to the API", s.cfg.now())
+			_ = l.Close()
+			return
+		}
 		s.api.deliver(conn, timeout.Done())
 		return
 	}

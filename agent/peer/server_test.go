@@ -505,3 +505,60 @@ func TestSessionsAreNotResumed(t *testing.T) {
 		t.Error("the peer protocol is spoken with TLS 1.2")
 	}
 }
+
+// TestClientsOfTheAPIAreBounded: one source's connections are counted, and those
+// of peers are not among them.
+func TestClientsOfTheAPIAreBounded(t *testing.T) {
+	m := newMesh(t)
+	n, caller := m.newNode(true), m.newNode(true)
+	m.agree(m.roster(1, n, caller))
+	count := func(change int) {
+		n.server.links.mu.Lock()
+		defer n.server.links.mu.Unlock()
+		n.server.links.callers["client 127.0.0.1"] += change
+	}
+	taken := make(chan net.Conn)
+	go func() {
+		for {
+			got, err := n.server.API().Accept()
+			if err != nil {
+				return
+			}
+			select {
+			case taken <- got:
+			case <-t.Context().Done():
+				return
+			}
+		}
+	}()
+	dial := func() error {
+		conn, err := tls.Dial("tcp", n.address(), &tls.Config{InsecureSkipVerify: true})
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		// Cut, or handed to the API: which of the two is all that is asked.
+		cut := make(chan error, 1)
+		go func() { _, err := conn.Read(make([]byte, 1)); cut <- err }()
+		select {
+		case got := <-taken:
+			return got.Close()
+		case err := <-cut:
+			return err
+		}
+	}
+	if err := dial(); err != nil {
+		t.Fatal(err)
+	}
+	count(maxLinksPerClient)
+	if err := dial(); err == nil {
+		t.Error("a connection beyond the bound was let in")
+	}
+	if _, err := caller.client.RaftState(t.Context(), n.target(), &RaftStateRequest{}); err != nil {
+		t.Errorf("a peer among many clients: %v", err)
+	}
+	count(-1)
+	if err := dial(); err != nil {
+		t.Errorf("a connection within the bound: %v", err)
+	}
+}
