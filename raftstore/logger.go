@@ -2,10 +2,13 @@ package raftstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log"
 	"log/slog"
+	"net"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -79,7 +82,7 @@ func (l *raftLogger) Log(level hclog.Level, msg string, args ...any) {
 		return
 	}
 	all := append(l.args[:len(l.args):len(l.args)], args...)
-	if at >= slog.LevelWarn && !l.quiet.first(repetitionKey(msg, all)) {
+	if at >= slog.LevelWarn && (closedHere(all) || !l.quiet.first(repetitionKey(msg, all))) {
 		at = slog.LevelDebug
 	}
 	for i, arg := range all {
@@ -90,6 +93,15 @@ func (l *raftLogger) Log(level hclog.Level, msg string, args ...any) {
 		}
 	}
 	l.log.Log(context.Background(), at, "raft: "+msg, all...)
+}
+
+// closedHere reports whether the cause is a connection that this process closed
+// itself, as it does on every stop and when a server loses its right.
+func closedHere(args []any) bool {
+	return slices.ContainsFunc(args, func(arg any) bool {
+		err, ok := arg.(error)
+		return ok && errors.Is(err, net.ErrClosed)
+	})
 }
 
 // repetitionKey is the message and the server that it is about; times and errors

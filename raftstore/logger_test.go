@@ -3,7 +3,9 @@ package raftstore
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"log/slog"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -30,6 +32,10 @@ func TestRaftsLogIsToldWithMeasure(t *testing.T) {
 	}
 	if n := lines(); n != 2 {
 		t.Errorf("%d lines about two servers that are away", n)
+	}
+	logger.Error("failed to decode incoming command", "error", fmt.Errorf("read tcp: %w", net.ErrClosed))
+	if n := lines(); n != 0 {
+		t.Errorf("%d lines about a connection that this process closed", n)
 	}
 	now = now.Add(repeatInterval)
 	logger.Error("failed to heartbeat to", "peer", "10.0.0.1", "size", hclog.Fmt("%d / %d", 1, 2))
