@@ -81,6 +81,8 @@ type Face struct {
 	// enrolling lets one enrolment at a time decide: they all count in the same
 	// record, and would only overtake one another.
 	enrolling chan struct{}
+	// paces bounds, on the leader, what members write by their own authority.
+	paces paces
 	// large has a place for each large body in memory.
 	large chan struct{}
 	// search, localSearch and confirm are leaderSearch, localSearch and

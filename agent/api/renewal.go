@@ -20,6 +20,9 @@ func (f *Face) Renew(ctx context.Context, from peer.Caller, in *peer.RenewReques
 	if store == nil || !store.IsLeader() {
 		return nil, f.notLeader(store)
 	}
+	if !from.Voter && !f.paces.take(from.NodeID, f.cfg.Now()) {
+		return nil, &peer.Refusal{Kind: peer.RefusedUnavailable, Message: "this node renews its certificate too often"}
+	}
 	for attempt := 1; ; attempt++ {
 		c := &call{
 			face: f, store: store, from: from, id: uuid.NewString(), who: caller{name: from.NodeID},

@@ -52,6 +52,9 @@ func (f *Face) ServeForwarded(ctx context.Context, from peer.Caller, in *peer.Fo
 	if store == nil || !store.IsLeader() {
 		return nil, f.notLeader(store)
 	}
+	if in.Local && op.write && !from.Voter && !f.paces.take(from.NodeID, f.cfg.Now()) {
+		return f.deny(requestID, op.name, "root@"+from.NodeID, in, errPaced), nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, leaderPatience+op.patience)
 	defer cancel()
 	out, err := f.lead(ctx, store, op, from, in, requestID)
