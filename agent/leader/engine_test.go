@@ -511,8 +511,8 @@ func TestRemovedNodes(t *testing.T) {
 	}
 	b.engine.nodesChanged()
 	b.turn()
-	for _, id := range []string{"mi-0000", "mi-0002"} {
-		if i := b.invocation("c", id); i.Status != "Failed" || i.StatusDetails != "Undeliverable" || i.Reason == "" {
+	for id, details := range map[string]string{"mi-0000": "Failed", "mi-0002": "Undeliverable"} { // the first has it
+		if i := b.invocation("c", id); i.Status != "Failed" || i.StatusDetails != details || i.Reason == "" {
 			t.Errorf("%+v", i)
 		}
 	}

@@ -34,6 +34,8 @@ func settle(was raftstore.Invocation, command raftstore.Command, state raftstore
 		return was, false
 	case command.Epoch != epoch:
 		return ended(was, invocationFailed, detailTerminated, "restored: the mesh was restored from a snapshot while this was unfinished; it may have run", now), true
+	case s.removed && was.InFlight() && !s.unsent:
+		return ended(was, invocationFailed, detailFailed, "the node was removed from the mesh after it was sent the job; it may have run", now), true
 	case s.removed:
 		return ended(was, invocationFailed, detailUndeliverable, "the node was removed from the mesh", now), true
 	case s.refused != "" && s.tooLate:

@@ -47,6 +47,7 @@ type Peers interface {
 	Cancel(ctx context.Context, to peer.Target, in *peer.CancelRequest) (*peer.CancelResponse, error)
 	JobStates(ctx context.Context, to peer.Target, in *peer.JobStatesRequest) (*peer.JobStatesResponse, error)
 	Roster(ctx context.Context, to peer.Target, in *peer.RosterRequest) error
+	Farewell(ctx context.Context, to peer.Target, in *peer.RosterRequest) error
 	Keyring(ctx context.Context, to peer.Target, in *peer.KeyringRequest) error
 	Promote(ctx context.Context, to peer.Target, in *peer.PromoteRequest) error
 	Demote(ctx context.Context, to peer.Target, in *peer.DemoteRequest) error

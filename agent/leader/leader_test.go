@@ -144,6 +144,13 @@ func TestARemovedNodeLeavesEverything(t *testing.T) {
 			t.Error("the removed node got the new key")
 		}
 		n.mu.Unlock()
+		if n.id == gone {
+			eventually(t, "the farewell", func() bool {
+				n.mu.Lock()
+				defer n.mu.Unlock()
+				return n.roster.IsRemoved("key-" + gone)
+			})
+		}
 		if n.id != gone {
 			eventually(t, "the key on "+n.id, func() bool {
 				n.mu.Lock()

@@ -423,6 +423,10 @@ func (p *rigPeers) Roster(_ context.Context, to peer.Target, in *peer.RosterRequ
 	return err
 }
 
+func (p *rigPeers) Farewell(ctx context.Context, to peer.Target, in *peer.RosterRequest) error {
+	return p.Roster(ctx, to, in)
+}
+
 func (p *rigPeers) Keyring(_ context.Context, to peer.Target, in *peer.KeyringRequest) error {
 	n, err := p.call(to, in.Fence)
 	if err != nil {

@@ -59,6 +59,8 @@ type pushed struct {
 	notBefore time.Time
 	// again: what the push under way tells is outdated; begin anew.
 	again bool
+	// parted: it is enrolled no more, and was told so.
+	parted bool
 }
 
 // anew forgets what the node was told.
@@ -148,7 +150,7 @@ func (p *pusher) run(ctx context.Context) error {
 	defer changes.Stop()
 	members, unsubscribe := p.cfg.Members.Subscribe()
 	defer unsubscribe()
-	if err := p.look(); err != nil {
+	if err := p.look(ctx); err != nil {
 		return err
 	}
 	wake := time.NewTimer(0)
@@ -167,7 +169,7 @@ func (p *pusher) run(ctx context.Context) error {
 			return ctx.Err()
 		case <-wake.C:
 		case <-changes.C:
-			if err := p.look(); err != nil {
+			if err := p.look(ctx); err != nil {
 				return err
 			}
 		case <-members:
@@ -181,7 +183,7 @@ func (p *pusher) run(ctx context.Context) error {
 }
 
 // look reads roster, keyring and nodes.
-func (p *pusher) look() error {
+func (p *pusher) look(ctx context.Context) error {
 	var roster raftstore.Roster
 	var ring raftstore.Keyring
 	enrolled := map[string]raftstore.Node{}
@@ -229,12 +231,33 @@ func (p *pusher) look() error {
 		state.node = n
 	}
 	for id, state := range p.nodes {
-		if _, ok := enrolled[id]; !ok && !state.busy {
+		if _, ok := enrolled[id]; ok {
+			continue
+		}
+		if !state.parted && roster.IsRemoved(state.node.PublicKey) {
+			state.parted = true
+			p.bidFarewell(ctx, state.node)
+		}
+		if !state.busy {
 			delete(p.nodes, id)
 		}
 	}
 	p.notice()
 	return nil
+}
+
+// bidFarewell tells a removed node so, once: one that is there ends by itself and
+// says why, instead of calling at closed doors. Nothing depends on it.
+func (p *pusher) bidFarewell(ctx context.Context, node raftstore.Node) {
+	to := peer.Target{NodeID: node.ID, Address: node.Address}
+	in := &peer.RosterRequest{Fence: peer.Fence{Term: p.term, Epoch: p.epoch.Load()}, Roster: p.roster}
+	p.calls.Go(func() {
+		ctx, cancel := context.WithTimeout(ctx, p.cfg.Settings.CallTimeout)
+		defer cancel()
+		if err := p.cfg.Peers.Farewell(ctx, to, in); err != nil {
+			p.cfg.Log.Debug("a removed node could not be told", "node", to.NodeID, "error", err)
+		}
+	})
 }
 
 // notice follows gossip. A node that has come back may have been set back to an
@@ -402,7 +425,7 @@ func (p *pusher) rotate(ctx context.Context) error {
 	if err != nil && !errors.Is(err, raftstore.ErrConflict) {
 		return err
 	}
-	return p.look()
+	return p.look(ctx)
 }
 
 // confirmed: every living node has the present keyring.

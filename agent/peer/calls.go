@@ -31,6 +31,12 @@ func (c *Client) Roster(ctx context.Context, to Target, in *RosterRequest) error
 	return err
 }
 
+// Farewell tells a node the roster that shuts it out, so that it ends by itself.
+func (c *Client) Farewell(ctx context.Context, to Target, in *RosterRequest) error {
+	_, err := call[RosterRequest, empty](ctx, c, toRemoved, to, routeRoster, in, true)
+	return err
+}
+
 // Keyring pushes the gossip keys.
 func (c *Client) Keyring(ctx context.Context, to Target, in *KeyringRequest) error {
 	_, err := call[KeyringRequest, empty](ctx, c, toNode, to, routeKeyring, in, true)

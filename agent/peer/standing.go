@@ -163,6 +163,9 @@ const (
 	toHinted purpose = "hinted"
 	// toRoster: asks a member of the roster for its roster.
 	toRoster purpose = "roster"
+	// toRemoved: the leader tells a node that it was removed, and nothing else. The
+	// node's own key, though shut out, says that it is the one to be told.
+	toRemoved purpose = "removed"
 )
 
 // mayServe decides whether a server that shows this certificate is the one meant:
@@ -170,6 +173,12 @@ const (
 func mayServe(to purpose, nodeID string, v *rosterView, self pki.Identity, p presented, now time.Time) error {
 	if p.id.NodeID != nodeID {
 		return fmt.Errorf("node %s answers there, not %s", p.id.NodeID, nodeID)
+	}
+	if to == toRemoved {
+		if !v.isRemoved(p.id) {
+			return fmt.Errorf("node %s was not removed from the mesh", nodeID)
+		}
+		return nil
 	}
 	if v.isRemoved(p.id) {
 		return fmt.Errorf("node %s was removed from the mesh", nodeID)

@@ -1,6 +1,7 @@
 package peer
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -101,7 +102,7 @@ func TestStandingOfServers(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			self := pki.Identity{NodeID: map[string]string{"ks": "standby", "km": "member"}[test.self], PublicKey: test.self}
-			for to, want := range map[purpose]bool{toNode: test.node, toLeader: test.leader, toRenew: test.renew, toHinted: test.hinted, toRoster: test.roster} {
+			for to, want := range map[purpose]bool{toNode: test.node, toLeader: test.leader, toRenew: test.renew, toHinted: test.hinted, toRoster: test.roster, toRemoved: strings.Contains(test.name, "removed")} {
 				if err := mayServe(to, test.meant, standingRoster, self, test.p, standingNow); (err == nil) != want {
 					t.Errorf("%s: %v, want %t", to, err, want)
 				}

@@ -170,6 +170,29 @@ func TestRefusedClientKnowsThatNothingWasSent(t *testing.T) {
 	}
 }
 
+// A removed node can still be told that it was removed, and only that; whoever was
+// not removed is told no such thing.
+func TestFarewell(t *testing.T) {
+	m := newMesh(t)
+	leader, gone, stays := m.newNode(true), m.newNode(true), m.newNode(false)
+	m.agree(m.roster(1, leader, gone))
+	roster := without(m.roster(2, leader), gone)
+	leader.take(roster)
+	to := gone.target()
+	if err := leader.client.Roster(testContext(t), to, &RosterRequest{Roster: roster}); !errors.Is(err, ErrNotSent) {
+		t.Errorf("a removed node is called: %v", err)
+	}
+	if err := leader.client.Farewell(testContext(t), stays.target(), &RosterRequest{Roster: roster}); !errors.Is(err, ErrNotSent) {
+		t.Errorf("a farewell to one that stays: %v", err)
+	}
+	if err := leader.client.Farewell(testContext(t), to, &RosterRequest{Roster: roster}); err != nil {
+		t.Fatal(err)
+	}
+	if !gone.gate.Roster().IsRemoved(gone.credentials.Identity().PublicKey) {
+		t.Error("the removed node does not know")
+	}
+}
+
 // TestRemovalCutsOpenConnections: at once, whatever they are doing, and for good.
 func TestRemovalCutsOpenConnections(t *testing.T) {
 	m := newMesh(t)
