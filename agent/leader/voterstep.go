@@ -175,7 +175,6 @@ func (v *voterLoop) agree(ctx context.Context, s step) error {
 				r.Members = append(r.Members, m)
 			}
 		}
-		r.Members = slices.DeleteFunc(r.Members, func(m raftstore.RosterMember) bool { return r.IsRemoved(m.PublicKey) })
 	})
 }
 
@@ -194,6 +193,8 @@ func (v *voterLoop) updateRoster(ctx context.Context, s step, change func(*rafts
 		members := slices.Clone(roster.Members)
 		roster.Members = slices.Clone(roster.Members)
 		change(&roster)
+		// A node that was removed since the plan was made never comes back by it.
+		roster.Members = slices.DeleteFunc(roster.Members, func(m raftstore.RosterMember) bool { return roster.IsRemoved(m.PublicKey) })
 		if slices.Equal(members, roster.Members) {
 			return nil
 		}
