@@ -3,7 +3,9 @@ package main
 import (
 	"fmt"
 	"path/filepath"
+	"regexp"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -51,6 +53,10 @@ func requireDataDir(dir *string) error {
 	return nil
 }
 
+// tagText is the API's own rule. A first node with other tags could not be tagged
+// any more.
+var tagText = regexp.MustCompile(`^[\p{L}\p{Z}\p{N}_.:/=+\-@]*$`)
+
 // tagFlag is --tag K=V, repeatable.
 type tagFlag map[string]string
 
@@ -64,6 +70,14 @@ func (t tagFlag) Set(text string) error {
 	}
 	if old, twice := t[key]; twice {
 		return fmt.Errorf("tag %q is given twice, as %q and %q", key, old, value)
+	}
+	switch {
+	case utf8.RuneCountInString(key) > 128 || utf8.RuneCountInString(value) > 256:
+		return fmt.Errorf("the key of a tag has up to 128 characters, its value up to 256: %.40q…", text)
+	case !tagText.MatchString(key) || !tagText.MatchString(value):
+		return fmt.Errorf("a tag is made of letters, digits, blanks and _.:/=+-@, not %q", text)
+	case strings.HasPrefix(strings.ToLower(key), "aws:"):
+		return fmt.Errorf("the key of a tag must not begin with aws:, as %q does", key)
 	}
 	t[key] = value
 	return nil

@@ -27,7 +27,7 @@ func TestDataDirectoryIsKnownByItsWholePath(t *testing.T) {
 	// nothing, and no script would start.
 	home := t.TempDir()
 	t.Chdir(home)
-	out, err := meshd(t, "init", "--data-dir", "node", "--bind", "127.0.0.1")
+	out, err := meshd(t, "init", "--data-dir", "node", "--bind", "127.0.0.1", "--tag", "Rôle/x=", "--tag", "note=a b=c", "--tag", "long="+strings.Repeat("é", 256))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,6 +57,10 @@ func TestWrongUsageIsToldFromFailure(t *testing.T) {
 		{[]string{"init", "here"}, true, "takes no arguments"},
 		{[]string{"init", "--data-dir", dir, "--tag", "role"}, true, "KEY=VALUE"},
 		{[]string{"init", "--data-dir", dir, "--tag", "a=1", "--tag", "a=2"}, true, "given twice"},
+		{[]string{"init", "--data-dir", dir, "--tag", "role!=x"}, true, "is made of letters"},
+		{[]string{"init", "--data-dir", dir, "--tag", "role=x\ny"}, true, "is made of letters"},
+		{[]string{"init", "--data-dir", dir, "--tag", "AWS:role=x"}, true, "must not begin with aws:"},
+		{[]string{"init", "--data-dir", dir, "--tag", "role=" + strings.Repeat("é", 257)}, true, "up to 256"},
 		{[]string{"join", "--data-dir", dir}, true, "give --token"},
 		{[]string{"join", "--data-dir", dir, "--token", "x"}, true, "--token: "},
 		{[]string{"join", "--data-dir", dir, "--token", "x", "--id", "y"}, true, "not both"},
