@@ -98,7 +98,7 @@ func Listen(addr string, cfg Config, h Handlers) (*Server, error) {
 	cfg.Gate.Subscribe(s.links.recheck)
 	s.running.Go(s.accept)
 	s.running.Go(func() {
-		if err := s.http.Serve(s.peers); err != nil && !errors.Is(err, http.ErrServerClosed) {
+		if err := s.http.Serve(s.peers); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
 			cfg.Log.Error("serve peers", "error", err)
 		}
 	})

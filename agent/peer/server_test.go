@@ -562,3 +562,25 @@ func TestClientsOfTheAPIAreBounded(t *testing.T) {
 		t.Errorf("a connection within the bound: %v", err)
 	}
 }
+
+// An ordinary end is not an error in the log.
+func TestCloseIsQuiet(t *testing.T) {
+	m := newMesh(t)
+	n := m.newSilentNode(true)
+	var out bytes.Buffer
+	n.config.Log = slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	for range 8 {
+		server, err := Listen("127.0.0.1:0", n.config, n.handlers)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n.server = server
+		enter(t, n, protocolPeer, n.credentials) // it serves
+		if err := server.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	if out.Len() > 0 {
+		t.Errorf("the log says %s", out.String())
+	}
+}
