@@ -29,6 +29,8 @@ type mesh struct {
 	subnet string
 	nodes  []*node
 	env    []string // what `meshctl env` prints
+	// runArgs are flags of every `meshd run`.
+	runArgs []string
 }
 
 type node struct {
@@ -39,7 +41,7 @@ type node struct {
 	process *exec.Cmd
 }
 
-func newMesh(t *testing.T, n int, joinArgs func(i int) []string) *mesh {
+func newMesh(t *testing.T, n int, joinArgs func(i int) []string, runArgs ...string) *mesh {
 	t.Helper()
 	bin, err := filepath.Abs("../../bin")
 	if err != nil {
@@ -49,7 +51,7 @@ func newMesh(t *testing.T, n int, joinArgs func(i int) []string) *mesh {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &mesh{t: t, bin: bin, dir: dir, subnet: fmt.Sprintf("127.%d.%d", 1+rand.IntN(250), rand.IntN(250))}
+	m := &mesh{t: t, bin: bin, dir: dir, subnet: fmt.Sprintf("127.%d.%d", 1+rand.IntN(250), rand.IntN(250)), runArgs: runArgs}
 	t.Cleanup(m.close)
 	first := m.add()
 	m.must("meshd", "init", "--data-dir", first.dir, "--bind", first.address, "--node-name", first.name, "--mesh-name", "e2e", "--tag", "role=web")
@@ -99,7 +101,7 @@ func (m *mesh) start(n *node) {
 		m.t.Fatal(err)
 	}
 	defer log.Close()
-	n.process = exec.Command(filepath.Join(m.bin, "meshd"), "run", "--data-dir", n.dir)
+	n.process = exec.Command(filepath.Join(m.bin, "meshd"), append([]string{"run", "--data-dir", n.dir}, m.runArgs...)...)
 	n.process.Stdout, n.process.Stderr = log, log
 	if err := n.process.Start(); err != nil {
 		m.t.Fatal(err)
