@@ -37,7 +37,7 @@ func target(header http.Header) (string, error) {
 	name, ssm := strings.CutPrefix(values[0], ssmPrefix)
 	if !ssm {
 		if name, ssm = strings.CutPrefix(values[0], meshPrefix); !ssm {
-			return "", refuse(codeUnknown, "X-Amz-Target must begin with %s or %s.", ssmPrefix, meshPrefix)
+			return "", refuse(codeUnknown, "X-Amz-Target must begin with %q or %q.", ssmPrefix, meshPrefix)
 		}
 		if !operationName.MatchString(name) {
 			return "", refuse(codeUnknown, "X-Amz-Target names no operation.")

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -143,6 +144,34 @@ func TestRequestsAreRefused(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestUnsignedIsRefusedWithoutTheLeader: what nobody signed is not sent on, and
+// whoever sent it learns what is wrong with it while nobody leads.
+func TestUnsignedIsRefusedWithoutTheLeader(t *testing.T) {
+	b := newBed(t)
+	var forwarded atomic.Int32
+	b.mu.Lock()
+	b.forward = func(*peer.ForwardRequest, bool) (*peer.ForwardResponse, error) {
+		forwarded.Add(1)
+		return nil, errors.Join(peer.ErrNoLeader, peer.ErrNotSent)
+	}
+	b.mu.Unlock()
+	for _, target := range []string{"AmazonSSM.SendCommand", "AmazonSSM.ListCommands", "Mesh.Status", "Mesh.Keyring"} {
+		r := b.request(b.memberURL, target, `{}`, time.Now(), nil)
+		r.Header.Del("Authorization")
+		if got := b.do(r); got.status != 400 || got.Type != "MissingAuthenticationTokenException" {
+			t.Errorf("%s: HTTP %d %s", target, got.status, got.Type)
+		}
+	}
+	if n := forwarded.Load(); n != 0 {
+		t.Errorf("%d were sent on", n)
+	}
+	r := b.request(b.memberURL, "Mesh.Enrol", `{}`, time.Now(), nil)
+	r.Header.Del("Authorization") // its proof is in its body
+	if got := b.do(r); got.Type != "ServiceUnavailable" || forwarded.Load() == 0 {
+		t.Errorf("an enrolment: %s", got.Type)
 	}
 }
 
@@ -314,7 +343,7 @@ func TestForwardErrors(t *testing.T) {
 // lead is refused with the leader's name, not answered.
 func TestNotLeaderRefersOn(t *testing.T) {
 	b := newBed(t)
-	in := &peer.ForwardRequest{Method: "POST", Path: "/", Header: map[string][]string{targetHeader: {"AmazonSSM.ListCommands"}}, Body: []byte(`{}`)}
+	in := &peer.ForwardRequest{Method: "POST", Path: "/", Header: map[string][]string{targetHeader: {"AmazonSSM.ListCommands"}, "Authorization": {"for the leader to read"}}, Body: []byte(`{}`)}
 	_, err := b.member.ServeForwarded(t.Context(), peer.Caller{NodeID: leaderID}, in)
 	var refused *peer.Refusal
 	if !errors.As(err, &refused) || refused.Kind != peer.RefusedNotLeader {
