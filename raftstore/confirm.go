@@ -78,12 +78,12 @@ func (c *confirmer) rounds() {
 // when this process has stood still, nor once leadership was offered to another
 // server, which may then be elected at any moment.
 func (s *Store) confirmLeadership() error {
-	stalls, began := s.leadership.stalled(), time.Now()
+	stalls, began := s.leadership.tick(), time.Now()
 	proven := false
 	var err error
 	if stalls == s.trustedStalls.Load() && !s.leadership.offered() {
 		err = s.raft.VerifyLeader().Error()
-		proven = err == nil && s.leadership.stalled() == stalls &&
+		proven = err == nil && s.leadership.tick() == stalls &&
 			time.Since(began) <= s.leadership.stallLimit && !s.leadership.offered()
 	}
 	if err == nil && !proven {

@@ -37,11 +37,13 @@ type leadership struct {
 	changed chan struct{}
 	closed  bool
 
-	// lastTick is when the goroutine last ran, in nanoseconds since started;
-	// stalls counts the times that it came late.
-	started  time.Time
-	lastTick atomic.Int64
-	stalls   atomic.Uint64
+	started time.Time
+	// lastTick is when this process was last seen to run, since started; stalls
+	// counts the times that it then had not for long. Both are one fact: whoever saw the new tick without
+	// the stall that it ended would trust answers from before.
+	tickMu   sync.Mutex
+	lastTick time.Duration
+	stalls   uint64
 }
 
 func newLeadership(r *raft.Raft, log *slog.Logger, cfg Config) *leadership {
@@ -112,7 +114,9 @@ func (l *leadership) begin(ctx context.Context) bool {
 	if ctx.Err() != nil || l.raft.State() != raft.Leader || l.raft.CurrentTerm() != before {
 		return false
 	}
-	l.lastTick.Store(int64(time.Since(l.started)))
+	l.tickMu.Lock()
+	l.lastTick = time.Since(l.started) // nobody has ticked before the reign
+	l.tickMu.Unlock()
 	l.mu.Lock()
 	l.reign = &reign{term: before, ended: make(chan struct{})}
 	l.broadcast()
@@ -166,22 +170,19 @@ func (l *leadership) wait(ctx context.Context) *reign {
 	}
 }
 
-func (l *leadership) tick() {
-	now := int64(time.Since(l.started))
-	if time.Duration(now-l.lastTick.Swap(now)) > l.stallLimit {
-		l.stalls.Add(1)
+// tick notes that this process runs now, and a stall if it has not for longer
+// than stallLimit (SIGSTOP, a host without CPU): answers that the others gave
+// before wait in its sockets then and look like new ones. It returns the number
+// of stalls. Whoever asks notes it, so that no stall is counted into the next.
+func (l *leadership) tick() (stalls uint64) {
+	l.tickMu.Lock()
+	defer l.tickMu.Unlock()
+	now := time.Since(l.started)
+	if now-l.lastTick > l.stallLimit {
+		l.stalls++
 	}
-}
-
-// stalled counts the times that this process has stood still for longer than
-// stallLimit (SIGSTOP, a host without CPU), the present one included. Answers
-// that the others gave before that wait in its sockets and look like new ones.
-func (l *leadership) stalled() uint64 {
-	n := l.stalls.Load()
-	if time.Since(l.started)-time.Duration(l.lastTick.Load()) > l.stallLimit {
-		n++
-	}
-	return n
+	l.lastTick = now
+	return l.stalls
 }
 
 // offered reports whether another server was asked to take over in this reign.

@@ -181,7 +181,9 @@ func TestConfirmationAfterAStandstillIsACommit(t *testing.T) {
 		return leader.LastIndex() - before
 	}
 	c.waitFor("reads without a commit", func() bool { return entries() == 0 })
-	leader.leadership.stalls.Add(1)
+	leader.leadership.tickMu.Lock()
+	leader.leadership.stalls++
+	leader.leadership.tickMu.Unlock()
 	if n := entries(); n != 1 {
 		t.Errorf("%d entries after a standstill, want a barrier", n)
 	}
@@ -198,21 +200,17 @@ func TestConfirmationAfterAStandstillIsACommit(t *testing.T) {
 func TestStandstillsAreSeen(t *testing.T) {
 	t.Parallel()
 	l := &leadership{stallLimit: time.Hour, started: time.Now()}
-	l.tick()
-	if n := l.stalled(); n != 0 {
+	if n := l.tick(); n != 0 {
 		t.Errorf("%d standstills at first", n)
 	}
-	l.lastTick.Add(-int64(2 * time.Hour))
-	if n := l.stalled(); n != 1 {
-		t.Errorf("%d standstills before the late tick", n)
-	}
-	l.tick()
-	if n := l.stalled(); n != 1 {
-		t.Errorf("%d standstills after the late tick", n)
-	}
-	l.tick()
-	if n := l.stalled(); n != 1 {
-		t.Errorf("%d standstills after one in time", n)
+	for want := uint64(1); want <= 2; want++ {
+		l.lastTick -= 2 * time.Hour
+		if n := l.tick(); n != want {
+			t.Errorf("%d standstills at the late tick, want %d", n, want)
+		}
+		if n := l.tick(); n != want {
+			t.Errorf("%d standstills after one in time, want %d", n, want)
+		}
 	}
 }
 

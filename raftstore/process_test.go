@@ -355,6 +355,25 @@ func TestLeaderKilledWithSIGKILL(t *testing.T) {
 	}
 }
 
+// standsStill reports whether all threads of a process are stopped.
+func standsStill(t *testing.T, pid int) bool {
+	t.Helper()
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	if err != nil || len(threads) == 0 {
+		t.Fatalf("list the threads of %d: %v", pid, err)
+	}
+	for _, thread := range threads {
+		stat, err := os.ReadFile(thread)
+		if err != nil {
+			return false // it ended meanwhile: look again
+		}
+		if _, state, found := strings.Cut(string(stat), ") "); !found || !strings.HasPrefix(state, "T") {
+			return false
+		}
+	}
+	return true
+}
+
 // A leader is stopped, another one is elected and acknowledges a write, and the
 // old one goes on with questions and answers waiting in its sockets: no confirmed
 // read of it shows what was before.
@@ -372,6 +391,9 @@ func TestAStoppedLeaderNeverReadsThePast(t *testing.T) {
 		if err := old.process.Process.Signal(syscall.SIGSTOP); err != nil {
 			t.Fatal(err)
 		}
+		// A read that is answered before the signal has reached every thread may
+		// show what was before, rightly: nothing else is acknowledged yet.
+		waitFor(t, "the old leader to stand still", func() bool { return standsStill(t, old.process.Process.Pid) })
 		var readers sync.WaitGroup
 		for range 8 {
 			readers.Go(func() {
