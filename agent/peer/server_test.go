@@ -569,7 +569,7 @@ func TestCloseIsQuiet(t *testing.T) {
 	n := m.newSilentNode(true)
 	var out bytes.Buffer
 	n.config.Log = slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	for range 8 {
+	for range 40 {
 		server, err := Listen("127.0.0.1:0", n.config, n.handlers)
 		if err != nil {
 			t.Fatal(err)
