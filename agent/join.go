@@ -143,6 +143,7 @@ func enrol(ctx context.Context, token pki.JoinToken, input meshapi.EnrolInput, p
 	defer client.CloseIdleConnections()
 	var last error
 	for wait := 200 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
+		strangers := 0
 		for _, address := range token.Addresses {
 			if progress != nil {
 				progress("asking " + address)
@@ -153,6 +154,12 @@ func enrol(ctx context.Context, token pki.JoinToken, input meshapi.EnrolInput, p
 				return output, err
 			}
 			last = fmt.Errorf("%s: %w", address, err)
+			if errors.Is(err, pki.ErrOtherMesh) {
+				strangers++
+			}
+		}
+		if strangers == len(token.Addresses) {
+			return nil, fmt.Errorf("%w; look whether the token, or the fingerprint, is that of the mesh at this address", last)
 		}
 		select {
 		case <-ctx.Done():

@@ -1,9 +1,15 @@
 package agent
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
+	"io"
+	"log"
 	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
@@ -112,5 +118,21 @@ func TestForgedEnrolmentIsRefused(t *testing.T) {
 	sign(late)
 	if err := checkEnrolment(token, request, key, late, now); err == nil || errors.Is(err, ErrForgedAnswer) {
 		t.Errorf("an outdated certificate: %v", err)
+	}
+}
+
+// TestAnotherMeshIsNotAskedAgain: join says at once that it is another mesh's.
+func TestAnotherMeshIsNotAskedAgain(t *testing.T) {
+	server := httptest.NewTLSServer(http.NotFoundHandler())
+	defer server.Close()
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	token := pki.JoinToken{
+		ActivationID: "a", Code: "c", Addresses: []string{server.Listener.Addr().String()},
+		CAFingerprint: "sha256:" + strings.Repeat("0", 64),
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), joinTimeout/2)
+	defer cancel()
+	if _, err := enrol(ctx, token, meshapi.EnrolInput{}, nil); !errors.Is(err, pki.ErrOtherMesh) || ctx.Err() != nil {
+		t.Errorf("got %v (context: %v), want an answer at once that it is another mesh", err, ctx.Err())
 	}
 }

@@ -112,6 +112,10 @@ func CheckFingerprint(text string) error {
 	return nil
 }
 
+// ErrOtherMesh is why the handshake fails with a server whose CA is not the one of
+// the join token: asking it again is of no use.
+var ErrOtherMesh = errors.New("the server belongs to another mesh: its CA has not the fingerprint of the join token")
+
 // TLSConfigForJoin is for the joiner's calls to the API of a mesh of which it
 // knows the CA's fingerprint only. The server must present a chain that holds
 // that CA, with a node's certificate signed by it and in its time.
@@ -132,7 +136,7 @@ func verifyForJoin(caFingerprint string, chain []*x509.Certificate, now time.Tim
 		return CertificateFingerprint(c) == caFingerprint
 	})
 	if at < 0 {
-		return errors.New("the server belongs to another mesh: its CA has not the fingerprint of the join token")
+		return ErrOtherMesh
 	}
 	if !chain[at].IsCA {
 		return errors.New("the fingerprint of the join token is not that of a CA")
