@@ -575,7 +575,7 @@ func TestCloseIsQuiet(t *testing.T) {
 			t.Fatal(err)
 		}
 		n.server = server
-		enter(t, n, protocolPeer, n.credentials) // it serves
+		_ = enter(t, n, protocolPeer, n.credentials).Close() // it serves
 		if err := server.Close(); err != nil {
 			t.Error(err)
 		}
