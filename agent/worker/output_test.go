@@ -89,15 +89,17 @@ func TestOutputRefusals(t *testing.T) {
 
 func TestOutputWaitEndsWithItsContext(t *testing.T) {
 	dir := t.TempDir()
-	w := open(t, testConfig(dir, newMesh()))
+	m := newMesh()
+	w := open(t, testConfig(dir, m))
 	accept(t, w, newJob("job", shell("a", until(dir+"/go"))))
-	defer os.WriteFile(filepath.Join(dir, "go"), nil, 0o600)
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 	defer cancel()
 	out, err := w.Output(ctx, &peer.OutputRequest{CommandID: "job", Wait: true})
 	if err != nil || out.Ended || len(out.Data) != 0 {
 		t.Errorf("%+v %v", out, err)
 	}
+	os.WriteFile(filepath.Join(dir, "go"), nil, 0o600)
+	m.end(t, "job") // scripts outlive their worker, and would the test
 }
 
 func TestSweep(t *testing.T) {
