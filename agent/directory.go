@@ -46,9 +46,16 @@ func (d directory) jobs() string         { return d.path("jobs") }
 func (d directory) auditFile() string    { return d.path("audit.log") }
 func (d directory) admin() string        { return d.path("admin.yaml") }
 
-// make creates the directory and takes its lock; the returned function lets it
-// go.
-func (d directory) make() (unlock func(), err error) {
+// claim makes the directory for a new node and takes its lock; the returned
+// function lets it go. A directory that holds a node is refused, unchanged.
+func (d directory) claim() (unlock func(), err error) {
+	complete, err := d.complete()
+	if err != nil {
+		return nil, err
+	}
+	if complete {
+		return nil, fmt.Errorf("%w: %s; nothing was changed", ErrDirectoryComplete, string(d))
+	}
 	if err := os.MkdirAll(string(d), 0o700); err != nil {
 		return nil, fmt.Errorf("make the node's directory: %w", err)
 	}

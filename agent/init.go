@@ -65,12 +65,7 @@ func Init(ctx context.Context, o InitOptions) (InitResult, error) {
 		return InitResult{}, err
 	}
 	dir := directory(o.Config.DataDir)
-	if complete, err := dir.complete(); err != nil {
-		return InitResult{}, err
-	} else if complete {
-		return InitResult{}, fmt.Errorf("%w: %s; nothing was changed", ErrDirectoryComplete, string(dir))
-	}
-	unlock, err := dir.make()
+	unlock, err := dir.claim()
 	if err != nil {
 		return InitResult{}, err
 	}

@@ -70,12 +70,7 @@ func Join(ctx context.Context, o JoinOptions) (JoinResult, error) {
 		return JoinResult{}, fmt.Errorf("the CA's fingerprint: %w", err)
 	}
 	dir := directory(o.Config.DataDir)
-	if complete, err := dir.complete(); err != nil {
-		return JoinResult{}, err
-	} else if complete {
-		return JoinResult{}, fmt.Errorf("%w: %s; nothing was changed", ErrDirectoryComplete, string(dir))
-	}
-	unlock, err := dir.make()
+	unlock, err := dir.claim()
 	if err != nil {
 		return JoinResult{}, err
 	}
