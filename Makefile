@@ -31,6 +31,7 @@ lint:
 	$(GO) vet ./...
 	$(GO) vet -tags e2e ./test/e2e
 	$(GO) tool staticcheck ./...
+	$(GO) tool staticcheck -tags e2e ./test/e2e
 	$(GO) mod verify >/dev/null
 	$(GO) mod tidy -diff
 
