@@ -40,9 +40,6 @@ func TestNodesFindEachOther(t *testing.T) {
 }
 
 func TestTwentyNodesFormQuickly(t *testing.T) {
-	if testing.Short() {
-		t.Skip("twenty nodes")
-	}
 	// With the timings of the product.
 	begin := time.Now()
 	mesh(t, 20, func(c *Config) { c.Timings = Timings{} })

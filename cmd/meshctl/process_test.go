@@ -133,7 +133,7 @@ func TestInterruptBeforeTheAnswer(t *testing.T) {
 func TestEvalEnv(t *testing.T) {
 	sh, err := exec.LookPath("sh")
 	if err != nil {
-		t.Skip("no sh")
+		t.Fatal("these tests need a sh, as every node does: ", err)
 	}
 	m := newFakeMesh(t)
 	self, err := os.Executable()
