@@ -1,13 +1,11 @@
 package executor
 
 import (
-	"encoding/json"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 	"unicode/utf8"
 )
 
@@ -116,20 +114,6 @@ func TestConcludeScript(t *testing.T) {
 		o := concludeScript("x", c.exit, c.cancelled)
 		if o.Result.Status != c.status || o.Result.StatusDetails != c.details || o.EndsDocument != c.ends || o.Result.ResponseCode != c.exit.Code {
 			t.Errorf("%+v: %+v", c.exit, o)
-		}
-	}
-}
-
-func TestScriptTimeout(t *testing.T) {
-	for _, c := range []struct {
-		input any
-		want  int
-	}{
-		{nil, 3600}, {"", 3600}, {"x", 3600}, {"4", 3600}, {"4.99", 3600}, {"5", 5}, {"5.9", 5}, {" 60 ", 60}, {float64(7), 7}, {7, 7},
-		{"172800", 172800}, {"172801", 3600}, {"NaN", 3600}, {"Inf", 3600}, {-1.0, 3600}, {json.Number("90"), 90}, {[]any{}, 3600},
-	} {
-		if got := scriptTimeout(c.input); got != time.Duration(c.want)*time.Second {
-			t.Errorf("timeoutSeconds %v: %s", c.input, got)
 		}
 	}
 }

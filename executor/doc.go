@@ -1,10 +1,8 @@
-// Package executor has the documents of Systems Manager and what runs them.
+// Package executor runs documents.
 //
-// A document (ParseDocument) has parameters and steps; parsing, checking and
-// resolving are pure, and the same on every node. A step names an action, which a
-// plugin of this node executes, and its inputs, in which {{ name }} stands for a
-// parameter. Given a command's parameters, Resolve makes tasks of the steps: what
-// is ready to run. Built-in documents are part of the program (BuiltIns).
+// A step of a document names an action, which a plugin of this node executes, and
+// its inputs. The package document makes tasks of the steps of a command: what is
+// ready to run.
 //
 // A job is one command on this node, with its document. The Runner takes its
 // tasks one after another: the journal says, durably, that a task starts before it

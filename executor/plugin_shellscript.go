@@ -3,26 +3,18 @@ package executor
 import (
 	"context"
 	"fmt"
-	"math"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
+
+	"fleetmesh/executor/document"
 )
 
 // shellScript is aws:runShellScript: runCommand's lines as one file, executed as
 // `sh -c FILE` does: a #! line is honoured, without one sh reads the file.
 type shellScript struct{}
-
-// Limits of the input timeoutSeconds; what is outside them counts as the default.
-const (
-	minScriptTimeout     = 5
-	maxScriptTimeout     = 172800
-	defaultScriptTimeout = 3600
-)
 
 // Exit codes that mean more than failure.
 const (
@@ -42,7 +34,7 @@ func (shellScript) Run(ctx context.Context, x *Execution) (Outcome, error) {
 		Script:     script,
 		Env:        x.Environment,
 		WorkingDir: workingDirectory(x.Inputs["workingDirectory"], x.Downloads),
-		Timeout:    scriptTimeout(x.Inputs["timeoutSeconds"]),
+		Timeout:    document.ScriptTimeout(x.Inputs["timeoutSeconds"]),
 		Expiry:     max(x.ExpiresAt.Sub(x.Now()), 0),
 	}
 	end, err := x.Processes.run(ctx, x.Cancelled, order)
@@ -80,33 +72,6 @@ func scriptText(input any) (string, error) {
 		return "", fmt.Errorf("runCommand must be a list of strings")
 	}
 	return strings.Join(lines, "\n") + "\n", nil
-}
-
-// scriptTimeout reads timeoutSeconds: a number or its text, fractions cut off;
-// anything else than 5 to 172800 is the default, silently, as SSM has it.
-func scriptTimeout(input any) time.Duration {
-	seconds := math.NaN()
-	switch v := input.(type) {
-	case float64:
-		seconds = v
-	case int:
-		seconds = float64(v)
-	case int64:
-		seconds = float64(v)
-	case string:
-		if f, err := strconv.ParseFloat(strings.TrimSpace(v), 64); err == nil {
-			seconds = f
-		}
-	case interface{ Float64() (float64, error) }: // json.Number
-		if f, err := v.Float64(); err == nil {
-			seconds = f
-		}
-	}
-	seconds = math.Trunc(seconds)
-	if !(seconds >= minScriptTimeout && seconds <= maxScriptTimeout) {
-		seconds = defaultScriptTimeout
-	}
-	return time.Duration(seconds) * time.Second
 }
 
 // workingDirectory is an absolute one as given; a relative one below the job's

@@ -40,7 +40,7 @@ var confined = []struct {
 	{"github.com/hashicorp/raft", []string{"raftstore", "agent", "test/meshtest"}, "Raft is the store's engine; agent only lends it a network"},
 	{"go.etcd.io/bbolt", []string{"raftstore"}, "one package owns the files of the store"},
 	{"github.com/hashicorp/memberlist", []string{"gossip"}, "gossip tells where; nobody else speaks it"},
-	{"github.com/go-json-experiment", []string{"internal/awsjson", "executor"}, "one package knows the wire codec; executor reads documents with order and place"},
+	{"github.com/go-json-experiment", []string{"internal/awsjson", "executor/document"}, "one package knows the wire codec; executor/document reads documents with order and place"},
 	{"github.com/spf13", []string{"cmd/meshd", "cmd/meshctl"}, "flags end at the command line"},
 	{"github.com/jedib0t/go-pretty", []string{"cmd/meshctl"}, "tables are for people"},
 	{"github.com/coreos/go-systemd", []string{"cmd/meshd"}, "a node can run without systemd"},

@@ -1,4 +1,4 @@
-package executor
+package document
 
 import (
 	"crypto/sha256"
@@ -41,7 +41,7 @@ var builtIns = sync.OnceValues(func() ([]BuiltIn, error) {
 		if err != nil {
 			return nil, fmt.Errorf("built-in document %s: %w", known.name, err)
 		}
-		document, err := ParseDocument(content)
+		document, err := Parse(content)
 		if err != nil {
 			return nil, fmt.Errorf("built-in document %s: %w", known.name, err)
 		}

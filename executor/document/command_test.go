@@ -1,4 +1,4 @@
-package executor
+package document
 
 import (
 	"encoding/json"
@@ -11,7 +11,7 @@ import (
 
 func mustParse(t *testing.T, content string) *Document {
 	t.Helper()
-	d, err := ParseDocument([]byte(content))
+	d, err := Parse([]byte(content))
 	if err != nil {
 		t.Fatalf("%v in %s", err, content)
 	}
@@ -23,7 +23,7 @@ func step22(step string) string {
 	return `{"schemaVersion":"2.2","parameters":{"p":{"type":"String"},"l":{"type":"StringList","default":["a"]}},"mainSteps":[` + step + `]}`
 }
 
-func TestParseDocument(t *testing.T) {
+func TestParse(t *testing.T) {
 	d := mustParse(t, `{
 		"schemaVersion": "2.2", "description": "two steps", "$schema": "http://x",
 		"parameters": {
@@ -78,7 +78,7 @@ func TestParseSchema12(t *testing.T) {
 	}
 }
 
-func TestParseDocumentRefusals(t *testing.T) {
+func TestParseRefusals(t *testing.T) {
 	const ok = `{"name":"one","action":"aws:runShellScript","inputs":{"runCommand":["{{ p }}"]}}`
 	parameter := func(definition string) string {
 		return `{"schemaVersion":"2.2","parameters":{"p":` + definition + `},"mainSteps":[` + ok + `]}`
@@ -148,7 +148,7 @@ func TestParseDocumentRefusals(t *testing.T) {
 			`Parameter "c" is not declared. It is used in step "aws:runShellScript" at runtimeConfig.aws:runShellScript.properties[0].runCommand.`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if _, err := ParseDocument([]byte(c.content)); err == nil || !strings.Contains(err.Error(), c.want) {
+			if _, err := Parse([]byte(c.content)); err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("got %v, want %s", err, c.want)
 			}
 		})
@@ -195,7 +195,7 @@ func TestExecutionTimeout(t *testing.T) {
 	}
 }
 
-func FuzzParseDocument(f *testing.F) {
+func FuzzParse(f *testing.F) {
 	for _, b := range BuiltIns() {
 		f.Add(b.Content)
 	}
@@ -203,7 +203,7 @@ func FuzzParseDocument(f *testing.F) {
 	f.Add([]byte(`{"schemaVersion":"1.2","runtimeConfig":{"aws:cloudWatch":{"properties":"{}"}}}`))
 	f.Add([]byte(`{"schemaVersion":"2.2","parameters":{"m":{"type":"MapList","default":[{"a":"<"}]},"e":{"type":"String","interpolationType":"ENV_VAR"}},"mainSteps":[{"name":"x","action":"aws:runShellScript","inputs":{"runCommand":["{{e}} {{m}}"]}}]}`))
 	f.Fuzz(func(t *testing.T, content []byte) {
-		d, err := ParseDocument(content)
+		d, err := Parse(content)
 		if err != nil {
 			if d != nil || err.Error() == "" {
 				t.Fatalf("a refusal without a sentence, or with a document: %v", err)

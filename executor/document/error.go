@@ -1,0 +1,29 @@
+package document
+
+import "fmt"
+
+// Codes of Error: SSM's names of the exceptions with which CreateDocument and
+// UpdateDocument refuse a document.
+const (
+	CodeInvalidContent       = "InvalidDocumentContent"
+	CodeInvalidSchemaVersion = "InvalidDocumentSchemaVersion"
+	CodeMaxSizeExceeded      = "MaxDocumentSizeExceeded"
+)
+
+// Error is why a document is refused. It is shown to the one who wrote the
+// document as it is, so Message begins and ends like a sentence.
+type Error struct {
+	Code    string // SSM's exception
+	Message string // without the place
+	// Line and Column are where in the content, from 1; 0 where there is no place.
+	// Columns count characters.
+	Line, Column int
+}
+
+// Error is the message with the place, as SSM writes it.
+func (e *Error) Error() string {
+	if e.Line == 0 {
+		return e.Message
+	}
+	return fmt.Sprintf("%s at Line: %d, Column: %d", e.Message, e.Line, e.Column)
+}

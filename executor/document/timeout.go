@@ -1,0 +1,60 @@
+package document
+
+import (
+	"math"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Limits of the input timeoutSeconds; what is outside them counts as the default.
+const (
+	minScriptTimeout     = 5
+	maxScriptTimeout     = 172800
+	defaultScriptTimeout = 3600
+)
+
+// ScriptTimeout reads timeoutSeconds: a number or its text, fractions cut off;
+// anything else than 5 to 172800 is the default, silently, as SSM has it.
+func ScriptTimeout(input any) time.Duration {
+	seconds := math.NaN()
+	switch v := input.(type) {
+	case float64:
+		seconds = v
+	case int:
+		seconds = float64(v)
+	case int64:
+		seconds = float64(v)
+	case string:
+		if f, err := strconv.ParseFloat(strings.TrimSpace(v), 64); err == nil {
+			seconds = f
+		}
+	case interface{ Float64() (float64, error) }: // json.Number
+		if f, err := v.Float64(); err == nil {
+			seconds = f
+		}
+	}
+	seconds = math.Trunc(seconds)
+	if !(seconds >= minScriptTimeout && seconds <= maxScriptTimeout) {
+		seconds = defaultScriptTimeout
+	}
+	return time.Duration(seconds) * time.Second
+}
+
+// ExecutionTimeout is the longest that all steps of a command with the parameters
+// may take, one after another. Parameters that do not fit count as not given.
+func ExecutionTimeout(d *Document, given map[string][]string) time.Duration {
+	values := d.values(given)
+	total := time.Duration(0)
+	for i := range d.Steps {
+		step := &d.Steps[i]
+		switch step.Action {
+		case "aws:runShellScript", "aws:runPowerShellScript", "aws:psModule":
+			inputs, _ := (&interpolation{values: values}).replace(step.Inputs).(map[string]any)
+			total += ScriptTimeout(inputs["timeoutSeconds"])
+		default:
+			total += maxScriptTimeout * time.Second
+		}
+	}
+	return total
+}
