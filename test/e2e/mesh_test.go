@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -31,6 +32,8 @@ type mesh struct {
 	env    []string // what `meshctl env` prints
 	// runArgs are flags of every `meshd run`.
 	runArgs []string
+	// outfit, when not nil, equips a node before it is used.
+	outfit func(n *node)
 }
 
 type node struct {
@@ -39,9 +42,21 @@ type node struct {
 	address string
 	id      string
 	process *exec.Cmd
+
+	// program is the daemon that `meshd run` is; env adds to its environment, and
+	// wrapper is a command line that ends by executing the one behind it.
+	program string
+	env     []string
+	wrapper []string
 }
 
 func newMesh(t *testing.T, n int, joinArgs func(i int) []string, runArgs ...string) *mesh {
+	t.Helper()
+	return newOutfittedMesh(t, n, joinArgs, nil, runArgs...)
+}
+
+// newOutfittedMesh makes a mesh whose nodes are equipped by outfit.
+func newOutfittedMesh(t *testing.T, n int, joinArgs func(i int) []string, outfit func(n *node), runArgs ...string) *mesh {
 	t.Helper()
 	bin, err := filepath.Abs("../../bin")
 	if err != nil {
@@ -51,7 +66,7 @@ func newMesh(t *testing.T, n int, joinArgs func(i int) []string, runArgs ...stri
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &mesh{t: t, bin: bin, dir: dir, subnet: fmt.Sprintf("127.%d.%d", 1+rand.IntN(250), rand.IntN(250)), runArgs: runArgs}
+	m := &mesh{t: t, bin: bin, dir: dir, subnet: fmt.Sprintf("127.%d.%d", 1+rand.IntN(250), rand.IntN(250)), runArgs: runArgs, outfit: outfit}
 	t.Cleanup(m.close)
 	first := m.add()
 	m.must("meshd", "init", "--data-dir", first.dir, "--bind", first.address, "--node-name", first.name, "--mesh-name", "e2e", "--tag", "role=web")
@@ -90,6 +105,10 @@ func newMesh(t *testing.T, n int, joinArgs func(i int) []string, runArgs ...stri
 func (m *mesh) add() *node {
 	i := len(m.nodes) + 1
 	n := &node{name: fmt.Sprintf("node%d", i), dir: filepath.Join(m.dir, fmt.Sprintf("n%d", i)), address: fmt.Sprintf("%s.%d", m.subnet, i)}
+	n.program = filepath.Join(m.bin, "meshd")
+	if m.outfit != nil {
+		m.outfit(n)
+	}
 	m.nodes = append(m.nodes, n)
 	return n
 }
@@ -101,7 +120,9 @@ func (m *mesh) start(n *node) {
 		m.t.Fatal(err)
 	}
 	defer log.Close()
-	n.process = exec.Command(filepath.Join(m.bin, "meshd"), append([]string{"run", "--data-dir", n.dir}, m.runArgs...)...)
+	argv := append(append(slices.Clone(n.wrapper), n.program, "run", "--data-dir", n.dir), m.runArgs...)
+	n.process = exec.Command(argv[0], argv[1:]...)
+	n.process.Env = append(os.Environ(), n.env...)
 	n.process.Stdout, n.process.Stderr = log, log
 	if err := n.process.Start(); err != nil {
 		m.t.Fatal(err)
