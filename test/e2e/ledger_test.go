@@ -71,7 +71,7 @@ func newLedger(m *mesh) *ledger {
 		TLSClientConfig:   &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "tcp", addresses[rand.IntN(len(addresses))])
+			return m.dial(ctx, addresses[rand.IntN(len(addresses))])
 		},
 	}
 	client := ssm.New(ssm.Options{
@@ -345,7 +345,7 @@ func (l *ledger) through(alive []*node) *ssm.Client {
 	o.Retryer = aws.NopRetryer{}
 	transport := o.HTTPClient.(*http.Client).Transport.(*http.Transport).Clone()
 	transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "tcp", alive[0].address+":7947")
+		return l.dial(ctx, alive[0].address+":7947")
 	}
 	o.HTTPClient = &http.Client{Transport: transport, Timeout: 20 * time.Second}
 	return ssm.New(o)

@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -33,7 +34,8 @@ type mesh struct {
 	// runArgs are flags of every `meshd run`.
 	runArgs []string
 	// outfit, when not nil, equips a node before it is used.
-	outfit func(n *node)
+	outfit  func(n *node)
+	network *network // nil: loopback addresses
 }
 
 type node struct {
@@ -41,6 +43,7 @@ type node struct {
 	dir     string
 	address string
 	id      string
+	host    *host // nil on a loopback address
 	process *exec.Cmd
 
 	// program is the daemon that `meshd run` is; env adds to its environment, and
@@ -50,6 +53,9 @@ type node struct {
 	wrapper []string
 }
 
+// programs is where the programs under test are.
+var programs = flag.String("bin", "../../bin", "the `directory` of the programs under test")
+
 func newMesh(t *testing.T, n int, joinArgs func(i int) []string, runArgs ...string) *mesh {
 	t.Helper()
 	return newOutfittedMesh(t, n, joinArgs, nil, runArgs...)
@@ -58,7 +64,14 @@ func newMesh(t *testing.T, n int, joinArgs func(i int) []string, runArgs ...stri
 // newOutfittedMesh makes a mesh whose nodes are equipped by outfit.
 func newOutfittedMesh(t *testing.T, n int, joinArgs func(i int) []string, outfit func(n *node), runArgs ...string) *mesh {
 	t.Helper()
-	bin, err := filepath.Abs("../../bin")
+	return newMeshOn(t, nil, n, joinArgs, outfit, runArgs...)
+}
+
+// newMeshOn makes a mesh on a network of its own, in which each node is a host; nil
+// is loopback addresses. outfit may be nil.
+func newMeshOn(t *testing.T, w *network, n int, joinArgs func(i int) []string, outfit func(n *node), runArgs ...string) *mesh {
+	t.Helper()
+	bin, err := filepath.Abs(*programs)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,10 +79,10 @@ func newOutfittedMesh(t *testing.T, n int, joinArgs func(i int) []string, outfit
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &mesh{t: t, bin: bin, dir: dir, subnet: fmt.Sprintf("127.%d.%d", 1+rand.IntN(250), rand.IntN(250)), runArgs: runArgs, outfit: outfit}
+	m := &mesh{t: t, bin: bin, dir: dir, subnet: fmt.Sprintf("127.%d.%d", 1+rand.IntN(250), rand.IntN(250)), runArgs: runArgs, outfit: outfit, network: w}
 	t.Cleanup(m.close)
 	first := m.add()
-	m.must("meshd", "init", "--data-dir", first.dir, "--bind", first.address, "--node-name", first.name, "--mesh-name", "e2e", "--tag", "role=web")
+	m.mustOn(first, "meshd", "init", "--data-dir", first.dir, "--bind", first.address, "--node-name", first.name, "--mesh-name", "e2e", "--tag", "role=web")
 	m.start(first)
 	m.await("the first node", func() error { _, err := m.status(); return err })
 	for i := 1; i < n; i++ {
@@ -78,7 +91,7 @@ func newOutfittedMesh(t *testing.T, n int, joinArgs func(i int) []string, outfit
 		var activation struct{ JoinToken string }
 		m.json(&activation, args...)
 		role := []string{"web", "db"}[i%2]
-		m.must("meshd", "join", "--data-dir", joiner.dir, "--bind", joiner.address, "--node-name", joiner.name, "--tag", "role="+role, "--token", activation.JoinToken)
+		m.mustOn(joiner, "meshd", "join", "--data-dir", joiner.dir, "--bind", joiner.address, "--node-name", joiner.name, "--tag", "role="+role, "--token", activation.JoinToken)
 		m.start(joiner)
 	}
 	m.awaitOnline(n)
@@ -109,6 +122,10 @@ func (m *mesh) add() *node {
 	if m.outfit != nil {
 		m.outfit(n)
 	}
+	if m.network != nil {
+		n.host = m.network.attach()
+		n.address = n.host.address
+	}
 	m.nodes = append(m.nodes, n)
 	return n
 }
@@ -124,7 +141,8 @@ func (m *mesh) start(n *node) {
 	n.process = exec.Command(argv[0], argv[1:]...)
 	n.process.Env = append(os.Environ(), n.env...)
 	n.process.Stdout, n.process.Stderr = log, log
-	if err := n.process.Start(); err != nil {
+	n.process.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // also when the test crashes
+	if err := inside(m.namespace(n), n.process.Start); err != nil {
 		m.t.Fatal(err)
 	}
 }
@@ -185,6 +203,11 @@ func (m *mesh) await(what string, check func() error) {
 
 // run runs a program of ours or the AWS CLI and returns stdout.
 func (m *mesh) run(program string, args ...string) (stdout string, exit int, err error) {
+	return m.runOn(nil, program, args...)
+}
+
+// runOn runs a program on a node's host.
+func (m *mesh) runOn(n *node, program string, args ...string) (stdout string, exit int, err error) {
 	path := program
 	if program == "meshd" || program == "meshctl" {
 		path = filepath.Join(m.bin, program)
@@ -196,7 +219,9 @@ func (m *mesh) run(program string, args ...string) (stdout string, exit int, err
 	cmd.Env = append(cmd.Env, m.env...)
 	var out, talk bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &talk
-	err = cmd.Run()
+	if err = inside(m.namespace(n), cmd.Start); err == nil {
+		err = cmd.Wait()
+	}
 	var status *exec.ExitError
 	if errors.As(err, &status) {
 		exit = status.ExitCode()
@@ -209,7 +234,12 @@ func (m *mesh) run(program string, args ...string) (stdout string, exit int, err
 
 func (m *mesh) must(program string, args ...string) string {
 	m.t.Helper()
-	out, _, err := m.run(program, args...)
+	return m.mustOn(nil, program, args...)
+}
+
+func (m *mesh) mustOn(n *node, program string, args ...string) string {
+	m.t.Helper()
+	out, _, err := m.runOn(n, program, args...)
 	if err != nil {
 		m.t.Fatal(err)
 	}

@@ -1,14 +1,18 @@
 #!/usr/bin/env bash
-# Whole-program tests: real processes on loopback addresses, SIGKILL, the real
-# AWS CLI. Needs root, to install what is missing.
+# Whole-program tests: real processes on loopback addresses or in network
+# namespaces of their own, SIGKILL, the real AWS CLI. Needs root, for these and to
+# install what is missing.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 if [ "$(id -u)" -ne 0 ]; then
   echo "make e2e needs root" >&2
   exit 1
 fi
-if ! command -v aws >/dev/null; then
+missing=()
+command -v aws >/dev/null || missing+=(awscli)
+command -v ip >/dev/null || missing+=(iproute2)
+if [ "${#missing[@]}" -gt 0 ]; then
   apt-get update -q
-  DEBIAN_FRONTEND=noninteractive apt-get install -qy awscli
+  DEBIAN_FRONTEND=noninteractive apt-get install -qy "${missing[@]}"
 fi
 exec go test -tags e2e -count=1 -timeout 20m ./test/e2e/
