@@ -2,6 +2,7 @@ package raftstore
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"reflect"
 	"strings"
@@ -105,4 +106,14 @@ func FuzzDecodeTxn(f *testing.F) {
 			t.Fatalf("% x has a second encoding % x", data, again)
 		}
 	})
+}
+
+// A record takes the bytes that its text has: scripts are full of <, > and &.
+func TestRecordsAreNotEscaped(t *testing.T) {
+	t.Parallel()
+	script := json.RawMessage(`{"runCommand":["a <b >c 2>&1 && d"]}`)
+	value := encodeRecord(commandVersion, Command{Document: script})
+	if !bytes.Contains(value, script) {
+		t.Errorf("the record is %s", value)
+	}
 }

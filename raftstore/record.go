@@ -1,6 +1,7 @@
 package raftstore
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 )
@@ -34,15 +35,27 @@ type envelope struct {
 
 // encodeRecord and decodeRecord are the only places that know the envelope.
 func encodeRecord(version int, record any) []byte {
-	body, err := json.Marshal(record)
+	body, err := encodeJSON(record)
 	if err != nil {
 		panic(fmt.Sprintf("raftstore: record of type %T cannot be encoded: %v", record, err)) // a struct of ours that JSON cannot hold is a programming error
 	}
-	value, err := json.Marshal(envelope{Version: version, Record: body})
+	value, err := encodeJSON(envelope{Version: version, Record: body})
 	if err != nil {
 		panic(fmt.Sprintf("raftstore: envelope of %T: %v", record, err))
 	}
 	return value
+}
+
+// encodeJSON leaves <, > and & as they are: escaped they would take six bytes each,
+// and scripts are full of them.
+func encodeJSON(v any) ([]byte, error) {
+	var out bytes.Buffer
+	encoder := json.NewEncoder(&out)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(v); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(out.Bytes(), []byte("\n")), nil
 }
 
 func decodeRecord(key string, value []byte, version int, record any) error {
