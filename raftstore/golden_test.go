@@ -96,6 +96,20 @@ func goldenExamples() map[string]func(*Txn) {
 		"command-cancel": func(t *Txn) {
 			t.PutCommandCancel(CommandCancel{CommandID: command, All: true, NodeIDs: []string{node}, RequestedAt: at, Caller: "root@" + node})
 		},
+		"document": func(t *Txn) {
+			t.PutDocument(Document{
+				Name: "Install-App", ID: activation, Type: "Command", CreatedAt: at, Caller: "AKIA0123456789ABCDEF",
+				LastVersion: 3, LatestVersion: 2, DefaultVersion: 1, Tags: map[string]string{"role": "web"},
+				Shares: []DocumentShare{{AccountID: "123456789012", Version: "$DEFAULT"}},
+			})
+		},
+		"document-version": func(t *Txn) {
+			t.PutNewDocumentVersion(DocumentVersion{
+				DocumentID: activation, Number: 2, VersionName: "Release-2", DisplayName: "install", TargetType: "/AWS::EC2::Instance",
+				Format: "JSON", SHA256: key, SchemaVersion: "2.2", Description: "what it does", PlatformTypes: []string{"Linux"},
+				Requires: json.RawMessage(`[{"Name":"Other","Version":"1"}]`), CreatedAt: at, Caller: "root@" + node,
+			}, []byte(`{"schemaVersion":"2.2"}`))
+		},
 		"invocation": func(t *Txn) {
 			t.PutInvocation(Invocation{
 				CommandID: command, NodeID: node, NodeName: "web1", RequestedAt: at, Status: "Success", StatusDetails: "Success",
@@ -219,6 +233,14 @@ func TestGoldenRecordsAreRead(t *testing.T) {
 			txn.PutCommandState(record)
 		case CommandCancel:
 			txn.PutCommandCancel(record)
+		case Document:
+			txn.PutDocument(record)
+		case DocumentVersion:
+			content, err := GetDocumentContent(r, record.DocumentID, record.Number)
+			if err != nil || string(content) != `{"schemaVersion":"2.2"}` {
+				t.Errorf("content %q, %v", content, err)
+			}
+			txn.PutNewDocumentVersion(record, content)
 		case Invocation:
 			txn.PutInvocation(record)
 		case AuditEntry:
@@ -240,6 +262,8 @@ func TestGoldenRecordsAreRead(t *testing.T) {
 	check("command", func() (any, error) { return GetCommand(r, command) })
 	check("command-state", func() (any, error) { return GetCommandState(r, command) })
 	check("command-cancel", func() (any, error) { return GetCommandCancel(r, command) })
+	check("document", func() (any, error) { return GetDocument(r, "Install-App") })
+	check("document-version", func() (any, error) { return GetDocumentVersion(r, activation, 2) })
 	check("invocation", func() (any, error) { return GetInvocation(r, command, node) })
 	check("audit", func() (any, error) {
 		var entry AuditEntry
