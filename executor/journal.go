@@ -12,6 +12,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"fleetmesh/internal/failpoint"
 )
 
 var (
@@ -101,6 +103,9 @@ func OpenJournal(config JournalConfig) (*Journal, error) {
 	}
 	if config.CompactAt <= 0 {
 		config.CompactAt = 4 << 20
+		if failpoint.Enabled {
+			config.CompactAt = 32 << 10 // so that a test of the whole program comes to it
+		}
 	}
 	j := &Journal{config: config, compactAt: config.CompactAt, entries: make(map[string]*Entry)}
 	if err := j.open(); err != nil {
@@ -378,11 +383,14 @@ func (j *Journal) commit(records []Record) error {
 		return fmt.Errorf("%w: %d bytes at once", ErrJournalWrite, len(payload))
 	}
 	frame := appendFrame(nil, j.frames+1, payload)
+	pass(records, failpoint.Unwritten)
 	_, err = j.file.WriteAt(frame, j.size)
 	if err == nil {
+		pass(records, failpoint.Unsynced)
 		err = j.file.Sync()
 	}
 	if err == nil {
+		pass(records, failpoint.Synced)
 		j.size += int64(len(frame))
 		j.frames++
 		return nil
@@ -398,6 +406,16 @@ func (j *Journal) commit(records []Record) error {
 		return j.broken
 	}
 	return fmt.Errorf("%w: %w", ErrJournalWrite, err)
+}
+
+// pass comes by the failpoints of a frame.
+func pass(records []Record, stage failpoint.Stage) {
+	if !failpoint.Enabled {
+		return
+	}
+	for _, r := range records {
+		failpoint.Hit(failpoint.Journal(string(r.Kind), stage))
+	}
 }
 
 // Forget drops the ids of jobs for which may holds and whose time is over; no

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+
+	"fleetmesh/internal/failpoint"
 )
 
 // compactChunk is about how many bytes of entries go into one frame.
@@ -27,6 +29,7 @@ func (j *Journal) compact() {
 
 func (j *Journal) rewrite() error {
 	disk, path := j.config.disk, j.config.Path+".new"
+	failpoint.Hit(failpoint.CompactUnwritten)
 	// Notes are in the entries already; what they say goes with them.
 	j.mu.Lock()
 	notes := len(j.notes)
@@ -42,15 +45,18 @@ func (j *Journal) rewrite() error {
 	}
 	size, frames, err := writeEntries(file, entries)
 	if err == nil {
+		failpoint.Hit(failpoint.CompactUnsynced)
 		err = file.Sync()
 	}
 	if err == nil {
+		failpoint.Hit(failpoint.CompactSynced)
 		err = disk.rename(path, j.config.Path)
 	}
 	if err != nil {
 		file.Close()
 		return err
 	}
+	failpoint.Hit(failpoint.CompactRenamed)
 	j.file.Close()
 	j.file, j.size, j.frames = file, size, frames
 	if err := disk.syncDir(filepath.Dir(j.config.Path)); err != nil {
@@ -58,6 +64,7 @@ func (j *Journal) rewrite() error {
 		j.broken = fmt.Errorf("%w: sync the directory after compaction: %w", ErrJournalBroken, err)
 		return j.broken
 	}
+	failpoint.Hit(failpoint.CompactDone)
 	j.mu.Lock()
 	j.notes = slices.Clone(j.notes[notes:])
 	j.mu.Unlock()

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"fleetmesh/internal/failpoint"
 )
 
 // ErrDetached is returned when meshd stops before a step has ended: the step
@@ -209,17 +211,20 @@ type ended struct {
 // when cancelled ends the script is killed.
 func (p *Processes) run(ctx, cancelled context.Context, order *shimOrder) (ended, error) {
 	order.Version, order.BootID, order.OutputLimit = shimVersion, p.bootID, p.config.OutputLimit
+	failpoint.Hit(failpoint.ShimUnspawned)
 	shim, err := p.take()
 	defer p.release()
 	if err != nil {
 		now := time.Now().UTC()
 		return ended{exit: processExit{Code: 1, Failure: err.Error(), StartedAt: now, FinishedAt: now}}, nil
 	}
+	failpoint.Hit(failpoint.ShimSpawned)
 	if err := writeOrder(shim.socket, order); err != nil {
 		p.config.Log.Warn("a shim did not take its order", "error", err)
 		shim.discard()
 		return p.resume(ctx, cancelled, order.Dir, p.bootID, 0)
 	}
+	failpoint.Hit(failpoint.ShimOrdered)
 	stopCancel := context.AfterFunc(cancelled, func() { _ = shim.process.Signal(unix.SIGTERM) })
 	stopDetach := context.AfterFunc(ctx, func() { _ = shim.socket.SetReadDeadline(time.Unix(1, 0)) })
 	exit, err := readExit(shim.socket)
@@ -227,8 +232,10 @@ func (p *Processes) run(ctx, cancelled context.Context, order *shimOrder) (ended
 	stopDetach()
 	switch {
 	case err == nil:
+		failpoint.Hit(failpoint.ExitReceived)
 		return ended{exit: exit, ran: exit.Failure == "", journaled: func() {
 			_, _ = shim.socket.Write([]byte{1}) // a shim that does not hear it syncs
+			failpoint.Hit(failpoint.ExitTold)
 			shim.discard()
 		}}, nil
 	case ctx.Err() != nil:
@@ -284,6 +291,7 @@ const claimTime = time.Second
 // order, but was not fast enough to claim the step before meshd died, gets some
 // time for it.
 func (p *Processes) resume(ctx, cancelled context.Context, dir, bootID string, patience time.Duration) (ended, error) {
+	failpoint.Hit(failpoint.ResumeBegun)
 	if bootID != p.bootID {
 		patience = 0
 	}
@@ -389,5 +397,9 @@ func (p *Processes) settle(log *statusLog, bootID string) (ended, error) {
 			end.interrupted = interruptedKilled
 		}
 	}
-	return end, log.write(status{Abandoned: end.interrupted})
+	if err := log.write(status{Abandoned: end.interrupted}); err != nil {
+		return end, err
+	}
+	failpoint.Hit(failpoint.ResumeAbandoned)
+	return end, nil
 }

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"fleetmesh/internal/failpoint"
 )
 
 // A shim is a process of this same program between meshd and one script. It is
@@ -78,6 +80,7 @@ func ShimMain(args []string) int {
 		fmt.Fprintln(os.Stderr, "meshd shim:", err, "(a shim is started by meshd only)")
 		return 2
 	}
+	failpoint.Hit(failpoint.ShimUnclaimed)
 	if err := s.claim(socket, order); err != nil {
 		// Nothing was started: meshd hears why, if it is there.
 		now := time.Now().UTC()
@@ -137,13 +140,17 @@ func (s *shim) claim(socket *os.File, order *shimOrder) error {
 	if err := log.write(status{Shim: &s.self, BootID: order.BootID}); err != nil {
 		return err
 	}
+	failpoint.Hit(failpoint.ShimClaimed)
 	s.order, s.log = order, log
 	exit := s.run()
 	// The first frame has taken the file's first block, so a full disk does not
 	// stop these; if all fails, meshd still hears it.
 	written := log.write(status{Exit: &exit})
+	failpoint.Hit(failpoint.ExitWritten)
 	if !handOver(socket, exit) && written == nil {
+		failpoint.Hit(failpoint.ExitUnsynced)
 		_ = log.sync() // nobody is left to tell; unsynced it holds until the power goes
+		failpoint.Hit(failpoint.ExitSynced)
 	}
 	return nil
 }
@@ -211,11 +218,14 @@ func (s *shim) run() processExit {
 		exit.FinishedAt = exit.StartedAt
 		return exit
 	}
+	failpoint.Hit(failpoint.ScriptStarted)
 	script, err := processIDOf(pid) // it is there: nobody else can reap it
 	if err == nil {
 		_ = s.log.write(status{Script: &script}) // without it, meshd finds an orphan by its command line
 	}
+	failpoint.Hit(failpoint.ScriptNoted)
 	exit.Killed, exit.FinishedAt = s.watch(pid, &outputs)
+	failpoint.Hit(failpoint.ScriptExited)
 
 	var wait unix.WaitStatus
 	for {
@@ -235,6 +245,7 @@ func (s *shim) run() processExit {
 			exit.OutputFailure = outputs[i].failure.Error()
 		}
 	}
+	failpoint.Hit(failpoint.ScriptReaped)
 	return exit
 }
 
@@ -269,6 +280,7 @@ func (s *shim) start(outputs *[2]stream) (pid int, err error) {
 	unix.Umask(0o022)
 	restore := clearOOMAdjustment()
 	defer restore()
+	failpoint.Hit(failpoint.ScriptUnstarted)
 	for _, argv := range commandLines(s.order.Script, path) {
 		pid, err = syscall.ForkExec(argv[0], argv, &syscall.ProcAttr{
 			Dir:   s.order.WorkingDir,

@@ -9,6 +9,7 @@ import (
 
 	"fleetmesh/agent/peer"
 	"fleetmesh/internal/awsjson"
+	"fleetmesh/internal/failpoint"
 	"fleetmesh/raftstore"
 )
 
@@ -35,7 +36,9 @@ func (f *Face) lead(ctx context.Context, store Store, op *operation, from peer.C
 	if err != nil {
 		return f.deny(requestID, op.name, who.name, in, err), nil
 	}
-	if !op.write {
+	if op.write {
+		failpoint.Hit(failpoint.CommandUnanswered)
+	} else {
 		f.note(requestID, op.name, who.name, in, outcomeOK)
 	}
 	return answer(http.StatusOK, requestID, output), nil
@@ -81,9 +84,11 @@ func (f *Face) perform(ctx context.Context, store Store, op *operation, from pee
 		case len(c.txn.Ops) == 0:
 			return output, who, nil
 		}
+		failpoint.Hit(failpoint.CommandUncommitted)
 		_, err = store.Apply(ctx, c.txn)
 		switch {
 		case err == nil:
+			failpoint.Hit(failpoint.CommandCommitted)
 			return output, who, nil
 		case errors.Is(err, raftstore.ErrConflict):
 			if attempt == maxAttempts {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"fleetmesh/internal/failpoint"
 	"fleetmesh/raftstore"
 )
 
@@ -166,6 +167,7 @@ func (e *engine) apply(ctx context.Context, n entry, now time.Time) (conflict bo
 		}
 		n.txn.PutCommandState(p.state)
 	}
+	n.pass(failpoint.BatchUncommitted, failpoint.ReportUncommitted)
 	index, err := e.put(ctx, n.txn)
 	switch {
 	case errors.Is(err, raftstore.ErrTooLarge) && e.limit > txnLimit/8:
@@ -183,6 +185,7 @@ func (e *engine) apply(ctx context.Context, n entry, now time.Time) (conflict bo
 	case err != nil:
 		return false, err
 	}
+	n.pass(failpoint.BatchCommitted, failpoint.ReportCommitted)
 	for _, p := range n.parts {
 		c := p.command
 		c.state = p.state
@@ -202,6 +205,23 @@ func (e *engine) apply(ctx context.Context, n entry, now time.Time) (conflict bo
 		}
 	}
 	return false, nil
+}
+
+// pass comes by the failpoints of an entry that starts something, or takes reports.
+func (n *entry) pass(starts, reports failpoint.Point) {
+	if !failpoint.Enabled {
+		return
+	}
+	for _, p := range n.parts {
+		for _, t := range p.targets {
+			switch i := &t.invocation; {
+			case i.Sequence > 0:
+				failpoint.Hit(reports)
+			case i.InFlight() && t.counted.inFlight == 0:
+				failpoint.Hit(starts)
+			}
+		}
+	}
 }
 
 // unknownPause is the wait before a write of unknown outcome is tried again. Its

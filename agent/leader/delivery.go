@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"fleetmesh/agent/peer"
+	"fleetmesh/internal/failpoint"
 )
 
 // phase is how far the job of an invocation in flight has come to its node, as
@@ -149,7 +150,9 @@ func (c *call) perform(ctx context.Context, peers Peers, timeout time.Duration) 
 	switch c.kind {
 	case callJobs:
 		var out *peer.JobsResponse
+		failpoint.Hit(failpoint.JobsUnsent)
 		if out, a.err = peers.Jobs(ctx, c.target, &peer.JobsRequest{Fence: c.fence, Jobs: c.jobs}); a.err == nil {
+			failpoint.Hit(failpoint.JobsSent)
 			a.answers = out.Answers
 		}
 	case callCancel:

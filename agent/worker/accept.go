@@ -11,6 +11,7 @@ import (
 
 	"fleetmesh/agent/peer"
 	"fleetmesh/executor"
+	"fleetmesh/internal/failpoint"
 )
 
 // jobID is what a job's id may look like: it names a directory.
@@ -54,6 +55,7 @@ func (w *Worker) Accept(ctx context.Context, jobs []peer.Job) ([]peer.JobAnswer,
 	if err := w.writeAccepted(jobs, answers, w.reserve(jobs, answers)); err != nil {
 		return nil, err
 	}
+	failpoint.Hit(failpoint.JobsAccepted)
 	w.outbox.hurry() // whoever gives us jobs can take our reports
 	for i := range answers {
 		if answers[i].Known {

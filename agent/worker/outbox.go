@@ -12,6 +12,7 @@ import (
 
 	"fleetmesh/agent/peer"
 	"fleetmesh/executor"
+	"fleetmesh/internal/failpoint"
 )
 
 const (
@@ -192,6 +193,7 @@ func (o *outbox) send() bool {
 		return false
 	}
 	reports = reports[:batch(sizes, maxReportBatch)]
+	failpoint.Hit(failpoint.ReportUnsent)
 	ctx, cancel := context.WithTimeout(o.worker.ctx, reportTimeout)
 	unknown, err := o.worker.config.Report(ctx, reports)
 	cancel()
@@ -202,6 +204,7 @@ func (o *outbox) send() bool {
 		o.failed(reports, err)
 		return false
 	}
+	failpoint.Hit(failpoint.ReportSent)
 	if len(unknown) > 0 {
 		o.worker.config.Log.Warn("the mesh does not know jobs that this node reports", "jobs", unknown)
 	}
@@ -274,6 +277,7 @@ func (o *outbox) acknowledged(reports []peer.JobReport) {
 		records = append(records, executor.Record{Kind: executor.RecordAcknowledged, JobID: r.CommandID, Sequence: r.Sequence})
 	}
 	o.worker.journal.Note(records...)
+	failpoint.Hit(failpoint.ReportNoted)
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.failures, o.notUntil = 0, time.Time{}

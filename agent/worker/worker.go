@@ -13,6 +13,7 @@ import (
 
 	"fleetmesh/agent/peer"
 	"fleetmesh/executor"
+	"fleetmesh/internal/failpoint"
 )
 
 // ShimCommand is the first argument with which meshd starts itself as a shim.
@@ -121,6 +122,7 @@ func Open(config Config) (*Worker, error) {
 	if err != nil {
 		return nil, err
 	}
+	failpoint.Hit(failpoint.WorkerOpened)
 	processes, err := executor.OpenProcesses(executor.ProcessConfig{
 		Shim: config.Shim, Spare: config.SpareShim, OutputLimit: config.OutputLimit, Log: config.Log,
 	})
@@ -156,6 +158,7 @@ func Open(config Config) (*Worker, error) {
 		Changed: w.changed,
 	}
 	w.recover()
+	failpoint.Hit(failpoint.WorkerRecovered)
 	w.loops.Go(w.outbox.run)
 	w.loops.Go(w.sweepLoop)
 	return w, nil
