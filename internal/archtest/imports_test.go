@@ -17,7 +17,7 @@ import (
 // one level do not import each other.
 var level = map[string]int{
 	"cmd/meshd": 100, "cmd/meshctl": 100,
-	"test/meshtest": 95, "test/e2e": 95,
+	"test/meshtest": 95, "test/e2e": 95, "test/powerloss": 10,
 	"agent":     90,
 	"agent/api": 80, "agent/leader": 80, "agent/worker": 80,
 	"agent/auth":    70,
