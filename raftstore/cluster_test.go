@@ -160,7 +160,8 @@ func (c *cluster) config(node *testNode) Config {
 	fatal := node.fatal
 	cfg := Config{
 		Dir: node.dir, NodeID: node.id, Address: node.address, Stream: plug, Log: testLog(c.t),
-		Fatal: func(err error) { fatal <- err },
+		Fatal:         func(err error) { fatal <- err },
+		CommitTimeout: 50 * time.Millisecond, // followers are waited for often
 	}
 	if c.tune != nil {
 		c.tune(&cfg)

@@ -29,6 +29,9 @@ type leadership struct {
 	// stallLimit is how long this process may stand still before answers that it
 	// finds in its sockets prove nothing, see confirmLeadership.
 	stallLimit time.Duration
+	// follows and leads are how Raft keeps time while this server does not lead,
+	// and while it does.
+	follows, leads raft.ReloadableConfig
 
 	mu    sync.Mutex
 	reign *reign
@@ -47,9 +50,30 @@ type leadership struct {
 }
 
 func newLeadership(r *raft.Raft, log *slog.Logger, cfg Config) *leadership {
-	return &leadership{
+	l := &leadership{
 		raft: r, log: log, started: time.Now(), changed: make(chan struct{}),
 		stallLimit: max(cfg.HeartbeatTimeout-cfg.LeaderLeaseTimeout, cfg.HeartbeatTimeout/4),
+		follows:    r.ReloadableConfig(),
+	}
+	l.leads = leaderPace(l.follows)
+	return l
+}
+
+// leaderPace is how a leader keeps time. Raft sends each follower a heartbeat
+// every tenth to fifth of the sender's own heartbeat time-out. With twice the
+// followers' time-out that is a fifth to two fifths of theirs, often enough and
+// half of the messages, which are most of what an idle leader does. When a
+// follower gives its leader up is its own matter, and stays as configured.
+func leaderPace(c raft.ReloadableConfig) raft.ReloadableConfig {
+	c.HeartbeatTimeout *= 2
+	c.ElectionTimeout = max(c.ElectionTimeout, c.HeartbeatTimeout) // Raft wants it so
+	return c
+}
+
+// keepTime sets Raft's pace.
+func (l *leadership) keepTime(pace raft.ReloadableConfig) {
+	if err := l.raft.ReloadConfig(pace); err != nil {
+		l.log.Warn("set the pace of heartbeats", "error", err) // it goes on at the old one
 	}
 }
 
@@ -85,8 +109,10 @@ func (l *leadership) run(ctx context.Context) {
 			stopTick()
 			retry = nil
 			if !leads {
+				l.keepTime(l.follows)
 				continue
 			}
+			l.keepTime(l.leads)
 		case <-retry:
 			retry = nil
 			if l.raft.State() != raft.Leader {

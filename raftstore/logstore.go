@@ -26,10 +26,7 @@ const (
 // logStore is raft.db: Raft's log, its term and its vote. raft-boltdb does the
 // work; here is what it does not do: say whose file it is, cut the log in small
 // steps, and stop the node in good order when the disk takes no more writes.
-//
-// No cache lies before it: followers are sent entries from bbolt's mapped pages,
-// and a cache of entries of up to MaxTxnSize each would have to be bounded by
-// bytes to be worth its memory.
+// The newest entries are read from recentLog.
 type logStore struct {
 	bolt *raftboltdb.BoltStore
 	// stop ends the node, see Config.Fatal.

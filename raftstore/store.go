@@ -168,7 +168,7 @@ func (s *Store) startRaft() error {
 		retire: func(db *bbolt.DB) { s.retiring.Go(func() { s.closeRetired(db) }) },
 	}
 	var err error
-	s.raft, err = raft.NewRaft(raftConfig(s.cfg), machine, s.logs, s.logs, s.snapshots, s.transport)
+	s.raft, err = raft.NewRaft(raftConfig(s.cfg), machine, &recentLog{LogStore: s.logs}, s.logs, s.snapshots, s.transport)
 	if err != nil {
 		return fmt.Errorf("start Raft: %w", err)
 	}
