@@ -41,7 +41,7 @@ type ledger struct {
 }
 
 type sentCommand struct {
-	token          string
+	token          string // also the command's comment
 	nodes          []string
 	maxConcurrency int
 }
@@ -89,6 +89,18 @@ func newLedger(m *mesh) *ledger {
 // send sends a command whose script notes its begin, takes a while and notes its
 // end. Only what was acknowledged enters the ledger.
 func (l *ledger) send(ctx context.Context, seconds float64, maxConcurrency int, nodes ...*node) (string, error) {
+	c, in := l.draft(seconds, maxConcurrency, nodes...)
+	out, err := l.client.SendCommand(ctx, in)
+	if err != nil {
+		return "", err
+	}
+	l.enter(*out.Command.CommandId, c)
+	return *out.Command.CommandId, nil
+}
+
+// draft is the request for such a command. Its comment is a token of its own, by
+// which the commands that came of the request are found.
+func (l *ledger) draft(seconds float64, maxConcurrency int, nodes ...*node) (sentCommand, *ssm.SendCommandInput) {
 	token := fmt.Sprintf("t%x", rand.Uint64())
 	c := sentCommand{token: token, maxConcurrency: maxConcurrency}
 	for _, n := range nodes {
@@ -97,18 +109,18 @@ func (l *ledger) send(ctx context.Context, seconds float64, maxConcurrency int, 
 	note := func(what string) string {
 		return fmt.Sprintf("echo %s %s $AWS_SSM_INSTANCE_ID $(date +%%s%%N) >> %s", what, token, l.file)
 	}
-	out, err := l.client.SendCommand(ctx, &ssm.SendCommandInput{
-		DocumentName: aws.String("AWS-RunShellScript"), InstanceIds: c.nodes,
+	return c, &ssm.SendCommandInput{
+		DocumentName: aws.String("AWS-RunShellScript"), InstanceIds: c.nodes, Comment: &token,
 		MaxConcurrency: aws.String(strconv.Itoa(maxConcurrency)), MaxErrors: aws.String("100%"),
 		Parameters: map[string][]string{"commands": {note("start"), fmt.Sprintf("sleep %.2f", seconds), note("end"), "echo " + token}},
-	})
-	if err != nil {
-		return "", err
 	}
+}
+
+// enter notes an acknowledged command.
+func (l *ledger) enter(id string, c sentCommand) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.sent[*out.Command.CommandId] = c
-	return *out.Command.CommandId, nil
+	l.sent[id] = c
 }
 
 // command is what the mesh says about a command.
