@@ -1,6 +1,10 @@
 package api
 
 import (
+	"crypto/sha1"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -37,18 +41,21 @@ func (c *call) sendCommand(in *ssm.SendCommandInput) (*ssm.SendCommandOutput, er
 	if err := checkUnsupported(in); err != nil {
 		return nil, err
 	}
-	builtIn, err := findDocument(aws.ToString(in.DocumentName), aws.ToString(in.DocumentVersion))
+	source, err := c.findDocument(aws.ToString(in.DocumentName), aws.ToString(in.DocumentVersion), "")
 	if err != nil {
 		return nil, err
 	}
-	document := builtIn.Document
-	if err := checkDocumentHash(in, builtIn.Content); err != nil {
+	if err := checkDocumentHash(in, source.content); err != nil {
+		return nil, err
+	}
+	content, document, err := source.command()
+	if err != nil {
 		return nil, err
 	}
 	if len(c.in.Body) > maxSendBody {
 		return nil, refuse(codeDocumentSize, "The request has %d bytes; the limit is %d.", len(c.in.Body), maxSendBody)
 	}
-	if size := commandSize(builtIn.Content, in.Parameters); size > maxDocumentSize {
+	if size := commandSize(source.content, in.Parameters); size > maxDocumentSize {
 		return nil, refuse(codeDocumentSize, "The document and its parameters have %d bytes; the limit is %d.", size, maxDocumentSize)
 	}
 	if err := document.CheckParameters(in.Parameters); err != nil {
@@ -67,7 +74,7 @@ func (c *call) sendCommand(in *ssm.SendCommandInput) (*ssm.SendCommandOutput, er
 	}
 	command := raftstore.Command{
 		ID: uuid.NewString(), Input: c.in.Body,
-		DocumentName: builtIn.Name, DocumentVersion: builtInVersion, Document: builtIn.Content,
+		DocumentName: source.head.Name, DocumentVersion: *source.number(), Document: content,
 		Caller: c.who.name, RequestedAt: c.now,
 		DeliverUntil: c.now.Add(delivery),
 		ExpiresAt:    c.now.Add(delivery + executor.ExecutionTimeout(document, in.Parameters)),
@@ -81,6 +88,44 @@ func (c *call) sendCommand(in *ssm.SendCommandInput) (*ssm.SendCommandOutput, er
 		return nil, err
 	}
 	return &ssm.SendCommandOutput{Command: described}, nil
+}
+
+// command is what SendCommand needs of a document: its content as a command
+// carries it, and that parsed.
+func (d *oneDocument) command() (json.RawMessage, *executor.Document, error) {
+	if d.head.Type != string(types.DocumentTypeCommand) {
+		return nil, nil, refuse(codeInvalidDocument, "The document %s is of type %s: SendCommand runs documents of type Command.", d.head.Name, d.head.Type)
+	}
+	content, err := runnable(d.content, d.format())
+	if err != nil {
+		return nil, nil, err
+	}
+	parsed, err := executor.ParseDocument(content)
+	if err != nil {
+		return nil, nil, refuse(codeInvalidDocument, "Version %d of the document %s cannot be run by this version of the mesh: %s", d.version.Number, d.head.Name, err)
+	}
+	return content, parsed, nil
+}
+
+// checkDocumentHash holds a client to the document that it has seen.
+func checkDocumentHash(in *ssm.SendCommandInput, content []byte) error {
+	given := aws.ToString(in.DocumentHash)
+	if given == "" {
+		return nil
+	}
+	var have string
+	switch in.DocumentHashType {
+	case types.DocumentHashTypeSha1:
+		sum := sha1.Sum(content)
+		have = hex.EncodeToString(sum[:])
+	default:
+		sum := sha256.Sum256(content)
+		have = hex.EncodeToString(sum[:])
+	}
+	if !strings.EqualFold(given, have) {
+		return refuse(codeInvalidDocument, "The hash of the document is %s, not %s: it is not the document that you have seen.", have, given)
+	}
+	return nil
 }
 
 // checkUnsupported refuses what the mesh does not do yet: to ignore it would be

@@ -1,37 +1,60 @@
 package api
 
 import (
-	"bytes"
-	"cmp"
-	"crypto/sha1"
-	"crypto/sha256"
-	"encoding/hex"
+	"errors"
 	"fmt"
-	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
 	"github.com/aws/aws-sdk-go-v2/service/ssm/types"
-	"go.yaml.in/yaml/v3"
 
-	"fleetmesh/executor"
+	"fleetmesh/executor/document"
+	"fleetmesh/internal/awsjson"
+	"fleetmesh/raftstore"
 )
 
 const (
-	// builtInVersion is the only version of every built-in document.
-	builtInVersion = "1"
 	// builtInOwner is how Systems Manager calls the owner of AWS-… documents.
 	builtInOwner = "Amazon"
 
 	versionDefault = "$DEFAULT"
 	versionLatest  = "$LATEST"
+
+	codeInvalidDocumentVersion   = "InvalidDocumentVersion"
+	codeInvalidDocumentOperation = "InvalidDocumentOperation"
+	codeInvalidDocumentSchema    = "InvalidDocumentSchemaVersion"
 )
 
-// documentNameOf returns the name in an ARN, and a plain name as it is.
-func documentNameOf(nameOrARN string) string {
-	name, _, _ := parseDocumentName(nameOrARN)
-	return name
+// oneDocument is a version of a document as operations show it: one of the
+// mesh's own or a built-in one, which has a single version and is not to be changed.
+type oneDocument struct {
+	head    raftstore.Document
+	version raftstore.DocumentVersion
+	owner   string // the mesh's account, or Amazon
+	content []byte // nil where only lists are concerned
+}
+
+func (d *oneDocument) builtIn() bool { return d.owner == builtInOwner }
+
+// number is the version as the API writes it.
+func (d *oneDocument) number() *string { return aws.String(strconv.Itoa(d.version.Number)) }
+
+func (d *oneDocument) isDefault() bool { return d.version.Number == d.head.DefaultVersion }
+
+func (d *oneDocument) format() document.Format { return document.Format(d.version.Format) }
+
+// builtInDocument is a built-in document as if it were stored.
+func builtInDocument(b document.BuiltIn) oneDocument {
+	return oneDocument{
+		owner: builtInOwner, content: b.Content,
+		head: raftstore.Document{Name: b.Name, Type: b.DocumentType, CreatedAt: b.CreatedAt, LastVersion: 1, LatestVersion: 1, DefaultVersion: 1},
+		version: raftstore.DocumentVersion{
+			Number: 1, Format: string(document.JSON), SHA256: b.Hash, SchemaVersion: b.Document.SchemaVersion,
+			Description: b.Document.Description, PlatformTypes: b.Document.Platforms(), CreatedAt: b.CreatedAt,
+		},
+	}
 }
 
 // parseDocumentName takes an ARN apart:
@@ -48,244 +71,226 @@ func parseDocumentName(nameOrARN string) (name, account string, ok bool) {
 	return name, parts[4], ok && name != ""
 }
 
-// findDocument returns a document by name or ARN and version.
-func findDocument(nameOrARN, version string) (executor.BuiltIn, error) {
-	name, _, ok := parseDocumentName(nameOrARN)
+// documentNameOf returns the name in an ARN, and a plain name as it is.
+func documentNameOf(nameOrARN string) string {
+	name, _, _ := parseDocumentName(nameOrARN)
+	return name
+}
+
+func noDocument(name string) error {
+	return refuse(codeInvalidDocument, "The specified SSM document doesn't exist: there is no document %q. ListDocuments shows those that there are.", name)
+}
+
+// ownDocument returns one of the mesh's own documents, to change or to show it.
+// An ARN must be of the mesh's account.
+func (c *call) ownDocument(nameOrARN, account string) (raftstore.Document, error) {
+	name, of, ok := parseDocumentName(nameOrARN)
 	if !ok {
-		return executor.BuiltIn{}, refuse(codeInvalidDocument, "%q is not the ARN of a document.", nameOrARN)
+		return raftstore.Document{}, refuse(codeInvalidDocument, "%q is not the ARN of a document.", nameOrARN)
 	}
-	builtIn, ok := executor.BuiltInByName(name)
-	if !ok {
-		return builtIn, refuse(codeInvalidDocument, "The specified SSM document doesn't exist: there is no document %q. ListDocuments shows those that there are.", name)
+	if _, builtIn := document.BuiltInByName(name); builtIn {
+		return raftstore.Document{}, refuse(codeInvalidDocumentOperation, "The document %s is a part of the program and belongs to %s: it cannot be changed, deleted, tagged or shared. Create one of your own from its content (GetDocument).", name, builtInOwner)
 	}
+	if of != "" && of != account {
+		return raftstore.Document{}, refuse(codeInvalidDocument, "There are no documents of account %s here: the mesh's is %s.", of, account)
+	}
+	head, err := raftstore.GetDocument(c, name)
+	if errors.Is(err, raftstore.ErrNotFound) {
+		return head, noDocument(name)
+	}
+	return head, err
+}
+
+// findDocument returns a version of a document: its number, $LATEST, $DEFAULT or
+// nothing, or its name. Where both are given they must mean the same.
+func (c *call) findDocument(nameOrARN, version, versionName string) (*oneDocument, error) {
+	name, _, _ := parseDocumentName(nameOrARN)
+	if b, ok := document.BuiltInByName(name); ok {
+		found := builtInDocument(b)
+		if _, err := chooseVersion(found.head, []raftstore.DocumentVersion{found.version}, version, versionName); err != nil {
+			return nil, err
+		}
+		return &found, nil
+	}
+	mesh, err := c.readMesh()
+	if err != nil {
+		return nil, err
+	}
+	head, err := c.ownDocument(nameOrARN, mesh.AccountID)
+	if err != nil {
+		return nil, err
+	}
+	number, err := c.versionNumber(head, version, versionName)
+	if err != nil {
+		return nil, err
+	}
+	return c.readVersion(head, number, mesh.AccountID)
+}
+
+// readVersion reads a version that there is, with its content.
+func (c *call) readVersion(head raftstore.Document, number int, owner string) (*oneDocument, error) {
+	found := &oneDocument{head: head, owner: owner}
+	var err error
+	if found.version, err = raftstore.GetDocumentVersion(c, head.ID, number); err != nil {
+		return nil, fmt.Errorf("read version %d of document %s: %w", number, head.Name, err)
+	}
+	if found.content, err = raftstore.GetDocumentContent(c, head.ID, number); err != nil {
+		return nil, fmt.Errorf("read the content of version %d of document %s: %w", number, head.Name, err)
+	}
+	return found, nil
+}
+
+// versionNumber says which version is meant, reading as little as possible.
+func (c *call) versionNumber(head raftstore.Document, version, versionName string) (int, error) {
+	if versionName == "" {
+		number, ok := numberOf(head, version)
+		if ok && (number == head.DefaultVersion || number == head.LatestVersion) {
+			return number, nil
+		}
+		if _, err := raftstore.GetDocumentVersion(c, head.ID, number); ok && err == nil {
+			return number, nil
+		} else if ok && !errors.Is(err, raftstore.ErrNotFound) {
+			return 0, err
+		}
+	}
+	versions, err := raftstore.DocumentVersions(c, head.ID)
+	if err != nil {
+		return 0, err
+	}
+	return chooseVersion(head, versions, version, versionName)
+}
+
+// numberOf translates a version as the API writes it.
+func numberOf(head raftstore.Document, version string) (number int, ok bool) {
 	switch version {
-	case "", versionDefault, versionLatest, builtInVersion:
-	default:
-		return builtIn, refuse("InvalidDocumentVersion", "The document %s has no version %s.", name, version)
+	case "", versionDefault:
+		return head.DefaultVersion, true
+	case versionLatest:
+		return head.LatestVersion, true
 	}
-	return builtIn, nil
+	number, err := strconv.Atoi(version)
+	return number, err == nil
 }
 
-// checkDocumentHash holds a client to the document that it has seen.
-func checkDocumentHash(in *ssm.SendCommandInput, content []byte) error {
-	given := aws.ToString(in.DocumentHash)
-	if given == "" {
-		return nil
+// chooseVersion returns the number of the version that is meant.
+func chooseVersion(head raftstore.Document, versions []raftstore.DocumentVersion, version, versionName string) (int, error) {
+	number, ok := numberOf(head, version)
+	for _, v := range versions {
+		switch {
+		case versionName == "" && ok && v.Number == number:
+			return number, nil
+		case versionName != "" && v.VersionName == versionName && (version == "" || ok && v.Number == number):
+			return v.Number, nil
+		case versionName != "" && v.VersionName == versionName:
+			return 0, refuse(codeInvalidDocumentVersion, "The version of the document %s with the name %q is %d, not %s: give one of them.", head.Name, versionName, v.Number, version)
+		}
 	}
-	var have string
-	switch in.DocumentHashType {
-	case types.DocumentHashTypeSha1:
-		sum := sha1.Sum(content)
-		have = hex.EncodeToString(sum[:])
-	default:
-		sum := sha256.Sum256(content)
-		have = hex.EncodeToString(sum[:])
+	if versionName != "" {
+		return 0, refuse(codeInvalidDocumentVersion, "The document %s has no version with the name %q. ListDocumentVersions shows its versions.", head.Name, versionName)
 	}
-	if !strings.EqualFold(given, have) {
-		return refuse(codeInvalidDocument, "The hash of the document is %s, not %s: it is not the document that you have seen.", have, given)
-	}
-	return nil
-}
-
-// checkVersionName: built-in documents have no named versions.
-func checkVersionName(name *string) error {
-	if aws.ToString(name) == "" {
-		return nil
-	}
-	return refuse("InvalidDocumentVersion", "The document has no version with the name %q.", *name)
+	return 0, refuse(codeInvalidDocumentVersion, "The document %s has no version %s. ListDocumentVersions shows its versions.", head.Name, version)
 }
 
 func (c *call) getDocument(in *ssm.GetDocumentInput) (*ssm.GetDocumentOutput, error) {
-	if err := checkVersionName(in.VersionName); err != nil {
-		return nil, err
-	}
-	builtIn, err := findDocument(aws.ToString(in.Name), aws.ToString(in.DocumentVersion))
+	d, err := c.findDocument(aws.ToString(in.Name), aws.ToString(in.DocumentVersion), aws.ToString(in.VersionName))
 	if err != nil {
 		return nil, err
 	}
-	out := &ssm.GetDocumentOutput{
-		Name: &builtIn.Name, DocumentVersion: aws.String(builtInVersion), CreatedDate: &builtIn.CreatedAt,
-		DocumentType: types.DocumentType(builtIn.DocumentType), DocumentFormat: types.DocumentFormatJson, Status: types.DocumentStatusActive,
+	requires, err := d.requires()
+	if err != nil {
+		return nil, err
 	}
-	switch in.DocumentFormat {
-	case "", types.DocumentFormatJson:
-		out.Content = aws.String(string(builtIn.Content))
-	case types.DocumentFormatYaml:
-		content, err := jsonToYAML(builtIn.Content)
-		if err != nil {
-			return nil, fmt.Errorf("write the document %s as YAML: %w", builtIn.Name, err)
-		}
-		out.Content, out.DocumentFormat = &content, types.DocumentFormatYaml
-	default:
-		return nil, refuse(codeInvalidDocument, "The document %s is not a text document: ask for JSON or YAML.", builtIn.Name)
+	content, format, err := d.contentAs(document.Format(in.DocumentFormat))
+	if err != nil {
+		return nil, err
 	}
-	return out, nil
+	return &ssm.GetDocumentOutput{
+		Name: &d.head.Name, DocumentVersion: d.number(), VersionName: optional(d.version.VersionName), DisplayName: optional(d.version.DisplayName),
+		CreatedDate: &d.version.CreatedAt, DocumentType: types.DocumentType(d.head.Type), Requires: requires, Status: types.DocumentStatusActive,
+		Content: aws.String(string(content)), DocumentFormat: types.DocumentFormat(format),
+	}, nil
 }
 
-// jsonToYAML writes JSON, which is YAML, in YAML's own style and the same order.
-func jsonToYAML(content []byte) (string, error) {
-	var document yaml.Node
-	if err := yaml.Unmarshal(content, &document); err != nil {
-		return "", err
-	}
-	var plain func(*yaml.Node)
-	plain = func(n *yaml.Node) {
-		n.Style = 0
-		for _, child := range n.Content {
-			plain(child)
+// contentAs returns the content in a format; "" is JSON, but for text.
+func (d *oneDocument) contentAs(format document.Format) ([]byte, document.Format, error) {
+	have := d.format()
+	switch {
+	case format == have, format == "" && have == document.TEXT:
+		return d.content, have, nil
+	case format == "":
+		format = document.JSON
+		if have == document.JSON {
+			return d.content, have, nil
 		}
+	case have == document.TEXT:
+		return nil, "", refuse(codeInvalidDocument, "The document %s is text: ask for the format TEXT.", d.head.Name)
+	case format == document.TEXT:
+		return nil, "", refuse(codeInvalidDocument, "The document %s is not a text document: ask for JSON or YAML.", d.head.Name)
 	}
-	plain(&document)
-	var out bytes.Buffer
-	encoder := yaml.NewEncoder(&out)
-	encoder.SetIndent(2)
-	if err := encoder.Encode(&document); err != nil {
-		return "", err
+	content, err := document.Convert(d.content, have, format)
+	if err != nil {
+		return nil, "", fmt.Errorf("write the document %s as %s: %w", d.head.Name, format, err)
 	}
-	return out.String(), nil
+	return content, format, nil
 }
 
 func (c *call) describeDocument(in *ssm.DescribeDocumentInput) (*ssm.DescribeDocumentOutput, error) {
-	if err := checkVersionName(in.VersionName); err != nil {
-		return nil, err
-	}
-	builtIn, err := findDocument(aws.ToString(in.Name), aws.ToString(in.DocumentVersion))
+	d, err := c.findDocument(aws.ToString(in.Name), aws.ToString(in.DocumentVersion), aws.ToString(in.VersionName))
 	if err != nil {
 		return nil, err
 	}
-	document := builtIn.Document
+	described, err := d.describe()
+	if err != nil {
+		return nil, err
+	}
+	return &ssm.DescribeDocumentOutput{Document: described}, nil
+}
+
+// describe shows a version in full. What it says of itself was checked when it
+// was created; should this program not accept it any more, it is shown without.
+func (d *oneDocument) describe() (*types.DocumentDescription, error) {
+	requires, err := d.requires()
+	if err != nil {
+		return nil, err
+	}
 	out := &types.DocumentDescription{
-		Name: &builtIn.Name, Owner: aws.String(builtInOwner), Description: optional(document.Description),
-		Hash: &builtIn.Hash, HashType: types.DocumentHashTypeSha256, CreatedDate: &builtIn.CreatedAt, Status: types.DocumentStatusActive,
-		DocumentVersion: aws.String(builtInVersion), LatestVersion: aws.String(builtInVersion), DefaultVersion: aws.String(builtInVersion),
-		DocumentType: types.DocumentType(builtIn.DocumentType), DocumentFormat: types.DocumentFormatJson,
-		SchemaVersion: &document.SchemaVersion, PlatformTypes: platformTypes(document), Tags: []types.Tag{},
+		Name: &d.head.Name, Owner: &d.owner, Description: optional(d.version.Description),
+		DisplayName: optional(d.version.DisplayName), VersionName: optional(d.version.VersionName), TargetType: optional(d.version.TargetType),
+		Hash: &d.version.SHA256, HashType: types.DocumentHashTypeSha256, CreatedDate: &d.version.CreatedAt, Status: types.DocumentStatusActive,
+		DocumentVersion: d.number(), LatestVersion: aws.String(strconv.Itoa(d.head.LatestVersion)), DefaultVersion: aws.String(strconv.Itoa(d.head.DefaultVersion)),
+		DocumentType: types.DocumentType(d.head.Type), DocumentFormat: types.DocumentFormat(d.version.Format),
+		SchemaVersion: optional(d.version.SchemaVersion), PlatformTypes: platformTypes(d.version.PlatformTypes),
+		Requires: requires, Tags: tagList(d.head.Tags),
 	}
-	for _, p := range document.Parameters {
-		out.Parameters = append(out.Parameters, describeParameter(p))
-	}
-	return &ssm.DescribeDocumentOutput{Document: out}, nil
-}
-
-// describeParameter shows a parameter; Systems Manager knows two types here.
-func describeParameter(p executor.Parameter) types.DocumentParameter {
-	out := types.DocumentParameter{Name: &p.Name, Description: optional(p.Description), Type: types.DocumentParameterTypeString}
-	if p.Type == executor.TypeStringList {
-		out.Type = types.DocumentParameterTypeStringList
-	}
-	if p.Default != nil {
-		out.DefaultValue = aws.String(p.DefaultText())
-	}
-	return out
-}
-
-func platformTypes(document *executor.Document) []types.PlatformType {
-	var out []types.PlatformType
-	for _, platform := range document.Platforms() {
-		out = append(out, types.PlatformType(platform))
-	}
-	return out
-}
-
-// documentFilter is one filter of ListDocuments, whichever list it came in.
-type documentFilter struct {
-	key    string
-	values []string
-}
-
-const (
-	codeInvalidFilterValue = "InvalidFilterValue"
-
-	documentFilterTag = "tag:"
-)
-
-// documentOwners are the values of the filter Owner; the mesh's built-in
-// documents are Amazon's, and public.
-var documentOwners = []string{"Self", "Amazon", "Public", "Private", "ThirdParty", "All"}
-
-func parseDocumentFilters(in *ssm.ListDocumentsInput) ([]documentFilter, error) {
-	if len(in.DocumentFilterList) > 0 && len(in.Filters) > 0 {
-		return nil, refuse(codeValidation, "DocumentFilterList and Filters exclude each other: give one of them.")
-	}
-	var filters []documentFilter
-	for _, f := range in.DocumentFilterList {
-		filters = append(filters, documentFilter{key: string(f.Key), values: []string{aws.ToString(f.Value)}})
-	}
-	for _, f := range in.Filters {
-		filters = append(filters, documentFilter{key: aws.ToString(f.Key), values: f.Values})
-	}
-	for _, f := range filters {
-		switch {
-		case len(f.values) == 0:
-			return nil, refuse(codeInvalidFilterValue, "The filter %s has no values.", f.key)
-		case f.key == "Owner":
-			if len(f.values) > 1 || !slices.Contains(documentOwners, f.values[0]) {
-				return nil, refuse(codeInvalidFilterValue, "The filter Owner has one value of %s.", strings.Join(documentOwners, ", "))
-			}
-		case f.key == "Name", f.key == "PlatformTypes", f.key == "DocumentType", f.key == "TargetType", f.key == "SearchKeyword":
-		case strings.HasPrefix(f.key, documentFilterTag) && len(f.key) > len(documentFilterTag):
-		default:
-			return nil, refuse(codeInvalidFilterKey, "The specified filter key %q isn't valid: use Name, Owner, PlatformTypes, DocumentType, TargetType, SearchKeyword or tag:KEY.", f.key)
-		}
-	}
-	return filters, nil
-}
-
-// matches reports whether a built-in document passes.
-func (f documentFilter) matches(builtIn executor.BuiltIn, platforms []string) bool {
-	anyOf := func(fits func(value string) bool) bool { return slices.ContainsFunc(f.values, fits) }
-	switch f.key {
-	case "Name":
-		return anyOf(func(v string) bool { return strings.HasPrefix(builtIn.Name, v) })
-	case "Owner":
-		return anyOf(func(v string) bool { return v == builtInOwner || v == "Public" || v == "All" })
-	case "PlatformTypes":
-		return anyOf(func(v string) bool {
-			return slices.ContainsFunc(platforms, func(p string) bool { return strings.EqualFold(p, v) })
-		})
-	case "DocumentType":
-		return anyOf(func(v string) bool { return v == builtIn.DocumentType })
-	case "SearchKeyword":
-		return anyOf(func(v string) bool {
-			return strings.Contains(strings.ToLower(builtIn.Name+" "+builtIn.Document.Description), strings.ToLower(v))
-		})
-	default:
-		return false // built-in documents have neither tags nor a target type
-	}
-}
-
-func (c *call) listDocuments(in *ssm.ListDocumentsInput) (*ssm.ListDocumentsOutput, error) {
-	filters, err := parseDocumentFilters(in)
+	summary, err := document.Validate(d.content, d.format(), d.head.Type)
 	if err != nil {
-		return nil, err
+		return out, nil
 	}
-	bound := *in
-	bound.NextToken, bound.MaxResults = nil, nil
-	start, err := c.pageStart(&bound, in.NextToken)
-	if err != nil {
-		return nil, err
-	}
-	out := &ssm.ListDocumentsOutput{DocumentIdentifiers: []types.DocumentIdentifier{}}
-	all := slices.SortedFunc(slices.Values(executor.BuiltIns()), func(a, b executor.BuiltIn) int { return cmp.Compare(a.Name, b.Name) })
-	for _, builtIn := range all {
-		if builtIn.Name < start {
-			continue
-		}
-		document := builtIn.Document
-		platforms := document.Platforms()
-		if slices.ContainsFunc(filters, func(f documentFilter) bool { return !f.matches(builtIn, platforms) }) {
-			continue
-		}
-		if len(out.DocumentIdentifiers) == pageSize(in.MaxResults) {
-			out.NextToken, err = c.nextPage(&bound, builtIn.Name)
-			return out, err
-		}
-		out.DocumentIdentifiers = append(out.DocumentIdentifiers, types.DocumentIdentifier{
-			Name: &builtIn.Name, Owner: aws.String(builtInOwner), CreatedDate: &builtIn.CreatedAt,
-			DocumentVersion: aws.String(builtInVersion), DocumentType: types.DocumentType(builtIn.DocumentType),
-			DocumentFormat: types.DocumentFormatJson, SchemaVersion: &document.SchemaVersion, PlatformTypes: platformTypes(document),
-			Tags: []types.Tag{},
+	out.Description = optional(summary.Description)
+	for _, p := range summary.Parameters {
+		out.Parameters = append(out.Parameters, types.DocumentParameter{
+			Name: &p.Name, Type: types.DocumentParameterType(p.Type), Description: optional(p.Description), DefaultValue: p.Default,
 		})
 	}
 	return out, nil
+}
+
+// requires decodes what the user sent.
+func (d *oneDocument) requires() ([]types.DocumentRequires, error) {
+	if len(d.version.Requires) == 0 {
+		return nil, nil
+	}
+	var out []types.DocumentRequires
+	if err := awsjson.Unmarshal(d.version.Requires, &out); err != nil {
+		return nil, fmt.Errorf("read what version %d of document %s requires: %w", d.version.Number, d.head.Name, storeFault(err))
+	}
+	return out, nil
+}
+
+func platformTypes(platforms []string) []types.PlatformType {
+	var out []types.PlatformType
+	for _, platform := range platforms {
+		out = append(out, types.PlatformType(platform))
+	}
+	return out
 }

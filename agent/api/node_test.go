@@ -213,7 +213,8 @@ func TestTags(t *testing.T) {
 	wantCode(t, add("ManagedInstance", memberID, tags("x", "y", "x", "z")), "ValidationException", "twice")
 	wantCode(t, add("ManagedInstance", memberID, tags("x{}", "y")), "ValidationException", "pattern")
 	wantCode(t, add("ManagedInstance", nodeID(99), tags("x", "y")), "InvalidResourceId", "")
-	wantCode(t, add("Document", shellDocument, tags("x", "y")), "InvalidResourceType", "")
+	wantCode(t, add("Document", shellDocument, tags("x", "y")), "InvalidResourceId", "")
+	wantCode(t, add("Parameter", "x", tags("x", "y")), "InvalidResourceType", "")
 	wantCode(t, add("Planet", memberID, tags("x", "y")), "ValidationException", "enum")
 	if got := list(); got != "role=db" {
 		t.Errorf("refused tags were kept: %q", got)

@@ -169,9 +169,16 @@ func operationTable() map[string]*operation {
 		write("RemoveTagsFromResource", (*call).removeTagsFromResource),
 		read("ListTagsForResource", (*call).listTagsForResource),
 
+		write("CreateDocument", (*call).createDocument, masks(maskContent)),
+		write("UpdateDocument", (*call).updateDocument, masks(maskContent)),
+		write("UpdateDocumentDefaultVersion", (*call).updateDocumentDefaultVersion),
+		write("DeleteDocument", (*call).deleteDocument),
 		read("GetDocument", (*call).getDocument),
 		read("DescribeDocument", (*call).describeDocument),
 		read("ListDocuments", (*call).listDocuments),
+		read("ListDocumentVersions", (*call).listDocumentVersions),
+		write("ModifyDocumentPermission", (*call).modifyDocumentPermission),
+		read("DescribeDocumentPermission", (*call).describeDocumentPermission),
 
 		mesh("Status", (*call).status, anyRoot(), fromGossip(false, (*Face).gossipStatus)),
 		mesh("Members", (*call).members, anyRoot(), fromGossip(true, (*Face).gossipMembers)),

@@ -10,12 +10,15 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
 	"github.com/aws/aws-sdk-go-v2/service/ssm/types"
+	"github.com/aws/smithy-go"
 
+	"fleetmesh/executor/document"
 	"fleetmesh/raftstore"
 )
 
 const (
-	codeTooManyTags = "TooManyTagsError"
+	codeTooManyTags     = "TooManyTagsError"
+	codeInvalidResource = "InvalidResourceId"
 
 	// maxTags is how many tags a resource has at most.
 	maxTags = 50
@@ -42,18 +45,28 @@ func tagMap(tags []types.Tag) (map[string]string, error) {
 
 // checkTags refuses tags that a node cannot have.
 func checkTags(tags map[string]string) error {
+	if err := checkTagKeys(tags, "node"); err != nil {
+		return err
+	}
 	size := 0
 	for key, value := range tags {
-		if strings.HasPrefix(strings.ToLower(key), reservedTag) {
-			return refuse(codeValidation, "The tag key %q is not allowed: keys that begin with %s are reserved.", key, reservedTag)
-		}
 		size += len(key) + len(value) + tagOverhead
-	}
-	if len(tags) > maxTags {
-		return refuse(codeTooManyTags, "A node has at most %d tags, not %d.", maxTags, len(tags))
 	}
 	if size > maxTagBytes {
 		return refuse(codeTooManyTags, "The tags of a node have at most 4 KiB together, because every node learns them; these have %d bytes.", size)
+	}
+	return nil
+}
+
+// checkTagKeys refuses tags that no resource can have.
+func checkTagKeys(tags map[string]string, resource string) error {
+	for key := range tags {
+		if strings.HasPrefix(strings.ToLower(key), reservedTag) {
+			return refuse(codeValidation, "The tag key %q is not allowed: keys that begin with %s are reserved.", key, reservedTag)
+		}
+	}
+	if len(tags) > maxTags {
+		return refuse(codeTooManyTags, "A %s has at most %d tags, not %d.", resource, maxTags, len(tags))
 	}
 	return nil
 }
@@ -67,20 +80,53 @@ func tagList(tags map[string]string) []types.Tag {
 	return out
 }
 
-// taggedNode returns the node that a request for tags is about.
-func (c *call) taggedNode(kind types.ResourceTypeForTagging, id string) (raftstore.Node, error) {
-	if kind != types.ResourceTypeForTaggingManagedInstance {
-		return raftstore.Node{}, refuse("InvalidResourceType", "The resource type isn't valid: this version of the mesh tags nodes (ManagedInstance), not %s.", kind)
+// tagged is a resource that has tags.
+type tagged struct {
+	id    string
+	tags  map[string]string
+	check func(tags map[string]string) error
+	// put writes the resource with other tags.
+	put func(tags map[string]string)
+}
+
+// taggedResource returns what a request for tags is about.
+func (c *call) taggedResource(kind types.ResourceTypeForTagging, id string) (*tagged, error) {
+	switch kind {
+	case types.ResourceTypeForTaggingManagedInstance:
+		node, err := raftstore.GetNode(c, id)
+		if errors.Is(err, raftstore.ErrNotFound) {
+			return nil, refuse(codeInvalidResource, "The resource ID isn't valid: %s is not enrolled in this mesh.", id)
+		}
+		return &tagged{id: node.ID, tags: node.Tags, check: checkTags, put: func(tags map[string]string) {
+			node.Tags = tags
+			c.txn.PutNode(node)
+		}}, err
+	case types.ResourceTypeForTaggingDocument:
+		return c.taggedDocument(id)
 	}
-	node, err := raftstore.GetNode(c, id)
-	if errors.Is(err, raftstore.ErrNotFound) {
-		return node, refuse("InvalidResourceId", "The resource ID isn't valid: %s is not enrolled in this mesh.", id)
+	return nil, refuse("InvalidResourceType", "The resource type isn't valid: this version of the mesh tags nodes (ManagedInstance) and documents (Document), not %s.", kind)
+}
+
+// taggedDocument returns a document, by name or ARN.
+func (c *call) taggedDocument(nameOrARN string) (*tagged, error) {
+	mesh, err := c.readMesh()
+	if err != nil {
+		return nil, err
 	}
-	return node, err
+	head, err := c.ownDocument(nameOrARN, mesh.AccountID)
+	var refused smithy.APIError
+	if errors.As(err, &refused) {
+		return nil, refuse(codeInvalidResource, "The resource ID isn't valid: %s", refused.ErrorMessage())
+	}
+	check := func(tags map[string]string) error { return checkTagKeys(tags, "document") }
+	return &tagged{id: head.Name, tags: head.Tags, check: check, put: func(tags map[string]string) {
+		head.Tags = tags
+		c.txn.PutDocument(head)
+	}}, err
 }
 
 func (c *call) addTagsToResource(in *ssm.AddTagsToResourceInput) (*ssm.AddTagsToResourceOutput, error) {
-	node, err := c.taggedNode(in.ResourceType, aws.ToString(in.ResourceId))
+	resource, err := c.taggedResource(in.ResourceType, aws.ToString(in.ResourceId))
 	if err != nil {
 		return nil, err
 	}
@@ -88,45 +134,50 @@ func (c *call) addTagsToResource(in *ssm.AddTagsToResourceInput) (*ssm.AddTagsTo
 	if err != nil {
 		return nil, err
 	}
-	tags := maps.Clone(node.Tags)
+	tags := maps.Clone(resource.tags)
 	if tags == nil {
 		tags = map[string]string{}
 	}
 	maps.Copy(tags, added)
-	if err := checkTags(tags); err != nil {
+	if err := resource.check(tags); err != nil {
 		return nil, err
 	}
-	c.putTags(node, tags)
+	c.putTags(resource, tags)
 	return &ssm.AddTagsToResourceOutput{}, nil
 }
 
 func (c *call) removeTagsFromResource(in *ssm.RemoveTagsFromResourceInput) (*ssm.RemoveTagsFromResourceOutput, error) {
-	node, err := c.taggedNode(in.ResourceType, aws.ToString(in.ResourceId))
+	resource, err := c.taggedResource(in.ResourceType, aws.ToString(in.ResourceId))
 	if err != nil {
 		return nil, err
 	}
-	tags := maps.Clone(node.Tags)
+	tags := maps.Clone(resource.tags)
 	maps.DeleteFunc(tags, func(key, _ string) bool { return slices.Contains(in.TagKeys, key) })
-	c.putTags(node, tags)
+	c.putTags(resource, tags)
 	return &ssm.RemoveTagsFromResourceOutput{}, nil
 }
 
-// putTags writes a node's tags if they change.
-func (c *call) putTags(node raftstore.Node, tags map[string]string) {
-	if maps.Equal(node.Tags, tags) {
+// putTags writes a resource's tags if they change.
+func (c *call) putTags(resource *tagged, tags map[string]string) {
+	if maps.Equal(resource.tags, tags) {
 		return
 	}
-	node.Tags = tags
-	c.txn.PutNode(node)
-	c.resource = node.ID
+	resource.put(tags)
+	c.resource = resource.id
 }
 
 func (c *call) listTagsForResource(in *ssm.ListTagsForResourceInput) (*ssm.ListTagsForResourceOutput, error) {
-	node, err := c.taggedNode(in.ResourceType, aws.ToString(in.ResourceId))
+	kind, id := in.ResourceType, aws.ToString(in.ResourceId)
+	if kind == types.ResourceTypeForTaggingDocument {
+		if _, builtIn := document.BuiltInByName(documentNameOf(id)); builtIn {
+			return &ssm.ListTagsForResourceOutput{TagList: []types.Tag{}}, nil
+		}
+	}
+	resource, err := c.taggedResource(kind, id)
 	if err != nil {
 		return nil, err
 	}
-	return &ssm.ListTagsForResourceOutput{TagList: tagList(node.Tags)}, nil
+	return &ssm.ListTagsForResourceOutput{TagList: tagList(resource.tags)}, nil
 }
 
 // tagText reports whether a tag may have this text; it is the model's pattern,
