@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"time"
 
 	"github.com/hashicorp/raft"
 )
@@ -68,38 +67,145 @@ func (c *confirmer) rounds() {
 	}
 }
 
-// confirmLeadership is one round. It asks by VerifyLeader, which costs a message
-// to each server, where that is proof, and else commits a barrier.
+// confirmLeadership is one round: a majority of the voters has answered a
+// heartbeat of this term that was sent after the round began. None of them was in
+// a later term then, so no later leader had been elected when the round began,
+// however long this process has stood still or a message was under way.
 //
-// VerifyLeader counts any answer to a heartbeat: one from a stand-by too, and one
-// that was given before the question. What makes it proof is time: a follower
-// that has answered is bound to this leader for HeartbeatTimeout, and a leader
-// gives up after LeaderLeaseTimeout without a majority's answers. So it is none
-// when this process has stood still, nor once leadership was offered to another
-// server, which may then be elected at any moment.
+// Raft's VerifyLeader makes it send the heartbeats. Its answer alone is no proof:
+// it counts stand-bys, and answers to what was sent before the question.
 func (s *Store) confirmLeadership() error {
-	stalls, began := s.leadership.tick(), time.Now()
-	proven := false
-	var err error
-	if stalls == s.trustedStalls.Load() && !s.leadership.offered() {
-		err = s.raft.VerifyLeader().Error()
-		proven = err == nil && s.leadership.tick() == stalls &&
-			time.Since(began) <= s.leadership.stallLimit && !s.leadership.offered()
+	reign, _, closed := s.leadership.current()
+	if closed {
+		return ErrClosed
 	}
-	if err == nil && !proven {
-		if err = s.raft.Barrier(0).Error(); err == nil {
-			s.trustedStalls.Store(stalls)
-		}
+	if reign == nil {
+		return ErrNotLeader
 	}
+	question := s.answers.ask()
+	err := s.raft.VerifyLeader().Error()
 	switch {
 	case err == nil:
-		return nil
 	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipLost), errors.Is(err, raft.ErrLeadershipTransferInProgress):
 		return ErrNotLeader
 	case errors.Is(err, raft.ErrRaftShutdown):
 		return ErrClosed
+	default:
+		return fmt.Errorf("confirm the leadership: %w", err)
 	}
-	return fmt.Errorf("confirm the leadership: %w", err)
+	for {
+		answered, more := s.answers.since(reign.term, question)
+		servers := s.raft.GetConfiguration().Configuration().Servers
+		if isMajority(servers, raft.ServerID(s.cfg.NodeID), answered) {
+			return nil
+		}
+		select {
+		case <-more:
+		case <-reign.ended: // which it soon is when no majority answers
+			return ErrNotLeader
+		}
+	}
+}
+
+// isMajority reports whether self and those who answered are a majority of the
+// voters. A leader that is being removed is none of them.
+func isMajority(servers []raft.Server, self raft.ServerID, answered map[raft.ServerID]bool) bool {
+	voters, votes := 0, 0
+	for _, server := range servers {
+		if server.Suffrage != raft.Voter {
+			continue
+		}
+		voters++
+		if server.ID == self || answered[server.ID] {
+			votes++
+		}
+	}
+	return votes > voters/2
+}
+
+// answers knows of each server the last question that was asked before a message
+// was sent that this server has answered.
+type answers struct {
+	mu    sync.Mutex
+	asked uint64 // questions so far
+	// term is that of the messages; last holds, by server, the question.
+	term uint64
+	last map[raft.ServerID]uint64
+	// more is closed, and replaced, at each answer that is news.
+	more chan struct{}
+}
+
+// ask begins a question and returns its number.
+func (a *answers) ask() uint64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.asked++
+	return a.asked
+}
+
+// sending returns the question that an answer to a message sent from now on is
+// good for.
+func (a *answers) sending() uint64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.asked
+}
+
+// answered notes that a server has answered, in the same term, a message of this
+// term that was sent after question.
+func (a *answers) answered(id raft.ServerID, term, question uint64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if term < a.term {
+		return
+	}
+	if term > a.term || a.last == nil {
+		a.term, a.last = term, map[raft.ServerID]uint64{}
+	}
+	if question <= a.last[id] {
+		return // most heartbeats: nobody has asked
+	}
+	a.last[id] = question
+	if a.more != nil {
+		close(a.more)
+		a.more = nil
+	}
+}
+
+// since returns who has answered a message of this term that was sent after
+// question, and a channel that is closed when there may be more.
+func (a *answers) since(term, question uint64) (map[raft.ServerID]bool, <-chan struct{}) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	answered := map[raft.ServerID]bool{}
+	if a.term == term {
+		for id, last := range a.last {
+			if last >= question {
+				answered[id] = true
+			}
+		}
+	}
+	if a.more == nil {
+		a.more = make(chan struct{})
+	}
+	return answered, a.more
+}
+
+// heartbeats is Raft's transport; it notes who answers what. It looks at single
+// messages, which all heartbeats are, and not at pipelines of entries.
+type heartbeats struct {
+	*raft.NetworkTransport
+	answers *answers
+}
+
+// AppendEntries implements raft.Transport.
+func (h *heartbeats) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	question := h.answers.sending()
+	err := h.NetworkTransport.AppendEntries(id, target, args, resp)
+	if err == nil && resp.Success && resp.Term == args.Term {
+		h.answers.answered(id, args.Term, question)
+	}
+	return err
 }
 
 // ConfirmedView is [Store.View] on the leader, of a moment that shows every write

@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -15,8 +14,6 @@ type reign struct {
 	term uint64
 	// ended is closed when the leadership is lost, or the store closes.
 	ended chan struct{}
-	// offered is set when another server was asked to take over.
-	offered atomic.Bool
 }
 
 // leadership turns Raft's signals into a level: the present reign, or none. Its
@@ -26,9 +23,6 @@ type reign struct {
 type leadership struct {
 	raft *raft.Raft
 	log  *slog.Logger
-	// stallLimit is how long this process may stand still before answers that it
-	// finds in its sockets prove nothing, see confirmLeadership.
-	stallLimit time.Duration
 	// follows and leads are how Raft keeps time while this server does not lead,
 	// and while it does.
 	follows, leads raft.ReloadableConfig
@@ -39,24 +33,11 @@ type leadership struct {
 	// reign's begin or end, a signal from Raft, the end of run.
 	changed chan struct{}
 	closed  bool
-
-	started time.Time
-	// lastTick is when this process was last seen to run, since started; stalls
-	// counts the times that it then had not for long. Both are one fact: whoever saw the new tick without
-	// the stall that it ended would trust answers from before.
-	tickMu   sync.Mutex
-	lastTick time.Duration
-	stalls   uint64
 }
 
-func newLeadership(r *raft.Raft, log *slog.Logger, cfg Config) *leadership {
-	l := &leadership{
-		raft: r, log: log, started: time.Now(), changed: make(chan struct{}),
-		stallLimit: max(cfg.HeartbeatTimeout-cfg.LeaderLeaseTimeout, cfg.HeartbeatTimeout/4),
-		follows:    r.ReloadableConfig(),
-	}
-	l.leads = leaderPace(l.follows)
-	return l
+func newLeadership(r *raft.Raft, log *slog.Logger) *leadership {
+	follows := r.ReloadableConfig()
+	return &leadership{raft: r, log: log, changed: make(chan struct{}), follows: follows, leads: leaderPace(follows)}
 }
 
 // leaderPace is how a leader keeps time. Raft sends each follower a heartbeat
@@ -85,28 +66,12 @@ const barrierRetry = 50 * time.Millisecond
 func (l *leadership) run(ctx context.Context) {
 	defer l.end(true)
 	var retry <-chan time.Time
-	var tick *time.Ticker
-	stopTick := func() {
-		if tick != nil {
-			tick.Stop()
-			tick = nil
-		}
-	}
-	defer stopTick()
 	for {
-		var ticks <-chan time.Time
-		if tick != nil {
-			ticks = tick.C
-		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-ticks:
-			l.tick()
-			continue
 		case leads := <-l.raft.LeaderCh():
 			l.end(false)
-			stopTick()
 			retry = nil
 			if !leads {
 				l.keepTime(l.follows)
@@ -119,9 +84,7 @@ func (l *leadership) run(ctx context.Context) {
 				continue // the signal is on its way
 			}
 		}
-		if l.begin(ctx) {
-			tick = time.NewTicker(max(l.stallLimit/4, 5*time.Millisecond))
-		} else {
+		if !l.begin(ctx) {
 			retry = time.After(barrierRetry)
 		}
 	}
@@ -140,9 +103,6 @@ func (l *leadership) begin(ctx context.Context) bool {
 	if ctx.Err() != nil || l.raft.State() != raft.Leader || l.raft.CurrentTerm() != before {
 		return false
 	}
-	l.tickMu.Lock()
-	l.lastTick = time.Since(l.started) // nobody has ticked before the reign
-	l.tickMu.Unlock()
 	l.mu.Lock()
 	l.reign = &reign{term: before, ended: make(chan struct{})}
 	l.broadcast()
@@ -194,27 +154,6 @@ func (l *leadership) wait(ctx context.Context) *reign {
 		case <-ctx.Done():
 		}
 	}
-}
-
-// tick notes that this process runs now, and a stall if it has not for longer
-// than stallLimit (SIGSTOP, a host without CPU): answers that the others gave
-// before wait in its sockets then and look like new ones. It returns the number
-// of stalls. Whoever asks notes it, so that no stall is counted into the next.
-func (l *leadership) tick() (stalls uint64) {
-	l.tickMu.Lock()
-	defer l.tickMu.Unlock()
-	now := time.Since(l.started)
-	if now-l.lastTick > l.stallLimit {
-		l.stalls++
-	}
-	l.lastTick = now
-	return l.stalls
-}
-
-// offered reports whether another server was asked to take over in this reign.
-func (l *leadership) offered() bool {
-	reign, _, _ := l.current()
-	return reign != nil && reign.offered.Load()
 }
 
 // Lead calls run whenever this node leads, from behind the term's barrier on: the

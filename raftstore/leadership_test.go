@@ -7,7 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
+
+	"github.com/hashicorp/raft"
 )
 
 // On each node a run that counts: however often the leadership moves, no node has
@@ -162,56 +163,62 @@ func TestConfirmationsAreShared(t *testing.T) {
 	}
 }
 
-// After a standstill, and once leadership was offered to another, only a commit
-// proves the leadership.
-func TestConfirmationAfterAStandstillIsACommit(t *testing.T) {
+// What proves the leadership: answers of a majority of the voters, in the same
+// term, to what was sent after the question.
+func TestOnlyNewAnswersOfVotersProve(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t, 3, func(cfg *Config) {
-		// So ample that a busy machine is no standstill.
-		cfg.HeartbeatTimeout, cfg.ElectionTimeout, cfg.LeaderLeaseTimeout = time.Second, time.Second, 100*time.Millisecond
-	})
-	leader := c.leader().store
-	ctx := testContext(t)
-	entries := func() uint64 {
-		t.Helper()
-		before := leader.LastIndex()
-		if err := leader.ConfirmedView(ctx, func(Reader) error { return nil }); err != nil {
-			t.Fatal(err)
+	voters := func(ids ...raft.ServerID) (servers []raft.Server) {
+		for _, id := range ids {
+			servers = append(servers, raft.Server{ID: id, Suffrage: raft.Voter})
 		}
-		return leader.LastIndex() - before
+		return append(servers, raft.Server{ID: "stand-by", Suffrage: raft.Nonvoter})
 	}
-	c.waitFor("reads without a commit", func() bool { return entries() == 0 })
-	leader.leadership.tickMu.Lock()
-	leader.leadership.stalls++
-	leader.leadership.tickMu.Unlock()
-	if n := entries(); n != 1 {
-		t.Errorf("%d entries after a standstill, want a barrier", n)
+	type answer struct {
+		id            raft.ServerID
+		term          uint64
+		beforeTheTurn bool // the message was sent before the question
 	}
-	c.waitFor("reads without a commit again", func() bool { return entries() == 0 })
-	reign, _, _ := leader.leadership.current()
-	reign.offered.Store(true)
-	for range 3 {
-		if n := entries(); n != 1 {
-			t.Errorf("%d entries after an offer, want a barrier each time", n)
+	for _, test := range []struct {
+		name    string
+		servers []raft.Server
+		answers []answer
+		want    bool
+	}{
+		{"alone", voters("self"), nil, true},
+		{"nobody of three", voters("self", "a", "b"), nil, false},
+		{"one of three", voters("self", "a", "b"), []answer{{"b", 7, false}}, true},
+		{"one of three, to an older message", voters("self", "a", "b"), []answer{{"b", 7, true}}, false},
+		{"older and newer", voters("self", "a", "b"), []answer{{"b", 7, true}, {"b", 7, false}}, true},
+		{"newer and then older", voters("self", "a", "b"), []answer{{"b", 7, false}, {"b", 7, true}}, true},
+		{"of an earlier term", voters("self", "a", "b"), []answer{{"b", 6, false}}, false},
+		{"of a later term", voters("self", "a", "b"), []answer{{"a", 7, false}, {"b", 8, false}}, false},
+		{"a stand-by", voters("self", "a", "b"), []answer{{"stand-by", 7, false}}, false},
+		{"one of five, twice", voters("self", "a", "b", "c", "d"), []answer{{"b", 7, false}, {"b", 7, false}}, false},
+		{"two of five", voters("self", "a", "b", "c", "d"), []answer{{"b", 7, false}, {"d", 7, false}}, true},
+		{"one of two others, self removed", voters("a", "b"), []answer{{"b", 7, false}}, false},
+		{"both others, self removed", voters("a", "b"), []answer{{"b", 7, false}, {"a", 7, false}}, true},
+		{"no voters", voters(), nil, false},
+	} {
+		var a answers
+		before := a.sending()
+		question := a.ask()
+		for _, answer := range test.answers {
+			sent := a.sending()
+			if answer.beforeTheTurn {
+				sent = before
+			}
+			a.answered(answer.id, answer.term, sent)
+		}
+		answered, _ := a.since(7, question)
+		if got := isMajority(test.servers, "self", answered); got != test.want {
+			t.Errorf("%s: %v, want %v", test.name, got, test.want)
 		}
 	}
-}
-
-func TestStandstillsAreSeen(t *testing.T) {
-	t.Parallel()
-	l := &leadership{stallLimit: time.Hour, started: time.Now()}
-	if n := l.tick(); n != 0 {
-		t.Errorf("%d standstills at first", n)
-	}
-	for want := uint64(1); want <= 2; want++ {
-		l.lastTick -= 2 * time.Hour
-		if n := l.tick(); n != want {
-			t.Errorf("%d standstills at the late tick, want %d", n, want)
-		}
-		if n := l.tick(); n != want {
-			t.Errorf("%d standstills after one in time, want %d", n, want)
-		}
-	}
+	var a answers
+	question := a.ask()
+	_, more := a.since(7, question)
+	a.answered("b", 7, a.sending())
+	<-more
 }
 
 func TestServersChangeOneAtATime(t *testing.T) {

@@ -105,11 +105,9 @@ func (s *Store) changeServers(ctx context.Context, what string, prevIndex uint64
 // this node leads no more. ErrNotLeader when it does not lead; any other error
 // means that it may go on leading.
 func (s *Store) TransferLeadership(ctx context.Context) error {
-	reign, _, _ := s.leadership.current()
-	if reign == nil {
+	if reign, _, _ := s.leadership.current(); reign == nil {
 		return ErrNotLeader
 	}
-	reign.offered.Store(true)
 	err := s.await(ctx, func() error { return s.raft.LeadershipTransfer().Error() })
 	if errors.Is(err, raft.ErrNotLeader) {
 		return ErrNotLeader

@@ -34,8 +34,7 @@ type Store struct {
 	watches    watches
 	leadership *leadership
 	confirmer  confirmer
-	// trustedStalls is the count of stalls that the last barrier has made up for.
-	trustedStalls atomic.Uint64
+	answers    answers
 
 	calls    calls
 	fatal    sync.Once
@@ -77,7 +76,7 @@ func Open(cfg Config) (_ *Store, err error) {
 		s.stream.closeConnections()
 		return nil, errors.Join(err, s.transport.Close(), s.closeFiles())
 	}
-	s.leadership = newLeadership(s.raft, cfg.Log, cfg)
+	s.leadership = newLeadership(s.raft, cfg.Log)
 	s.confirmer.ask = s.confirmLeadership
 	s.confirmer.start = s.calls.run
 	ctx, stop := context.WithCancel(context.Background())
@@ -168,7 +167,7 @@ func (s *Store) startRaft() error {
 		retire: func(db *bbolt.DB) { s.retiring.Go(func() { s.closeRetired(db) }) },
 	}
 	var err error
-	s.raft, err = raft.NewRaft(raftConfig(s.cfg), machine, &recentLog{LogStore: s.logs}, s.logs, s.snapshots, s.transport)
+	s.raft, err = raft.NewRaft(raftConfig(s.cfg), machine, &recentLog{LogStore: s.logs}, s.logs, s.snapshots, &heartbeats{NetworkTransport: s.transport, answers: &s.answers})
 	if err != nil {
 		return fmt.Errorf("start Raft: %w", err)
 	}
