@@ -16,6 +16,7 @@ import (
 	"fleetmesh/agent/peer"
 	"fleetmesh/agent/worker"
 	"fleetmesh/gossip"
+	"fleetmesh/internal/clock"
 	"fleetmesh/raftstore"
 )
 
@@ -31,6 +32,8 @@ type Agent struct {
 	identity *Identity
 	unlock   func()
 
+	// clock has this machine's time and the mesh's.
+	clock   *clock.Clock
 	gate    *peer.Gate
 	client  *peer.Client
 	server  *peer.Server
@@ -82,7 +85,7 @@ func Open(config Config, log *slog.Logger) (_ *Agent, err error) {
 		return nil, err
 	}
 	a := &Agent{
-		config: config, dir: dir, identity: identity, unlock: unlock,
+		config: config, dir: dir, identity: identity, unlock: unlock, clock: clock.New(config.Now),
 		log:    log.With("self", identity.NodeID()),
 		failed: make(chan struct{}),
 	}
@@ -99,7 +102,7 @@ func Open(config Config, log *slog.Logger) (_ *Agent, err error) {
 	if a.gate.Roster().IsRemoved(identity.Identity().PublicKey) {
 		return nil, ErrRemoved
 	}
-	peers := peer.Config{Credentials: identity, Gate: a.gate, Log: a.log.With("part", "peer"), Now: time.Now}
+	peers := peer.Config{Credentials: identity, Gate: a.gate, Log: a.log.With("part", "peer"), Now: a.certificateTime, Clock: a.clock}
 	a.client = peer.NewClient(peers)
 	if err = a.openWorker(); err != nil {
 		return nil, err
@@ -128,6 +131,17 @@ func Open(config Config, log *slog.Logger) (_ *Agent, err error) {
 	return a, nil
 }
 
+// certificateTime is what other nodes' certificates are judged by: the mesh's time
+// where this node holds the store, since a voter with a wrong clock may lead. A
+// member goes by its own: a thief of a voter's key could else hold the time still
+// for a node that is cut off, and with it the end of the certificate.
+func (a *Agent) certificateTime() time.Time {
+	if _, holds := a.identity.MeshKey(); holds {
+		return a.clock.Now()
+	}
+	return a.clock.Own()
+}
+
 // spawn runs fn on a goroutine that Close waits for; fn ends when a.ctx does or
 // when the part it serves is closed.
 func (a *Agent) spawn(fn func()) {
@@ -150,6 +164,7 @@ func (a *Agent) openGossip() error {
 		OnConflict: func(err error) {
 			a.log.Error("another machine uses this node's identity; stop one of the two, delete its directory and join it anew", "error", err)
 		},
+		Now: a.clock.Own,
 		Log: a.log.With("part", "gossip"),
 	})
 	if err != nil {

@@ -27,6 +27,9 @@ var (
 type Config struct {
 	// DataDir is the node's directory. It is not in the file: the file lies in it.
 	DataDir string `yaml:"-"`
+	// Now is the machine's clock, for tests; nil is the system's. Everything that
+	// this node asks the time of day goes by it, but for the shims.
+	Now func() time.Time `yaml:"-"`
 
 	// NodeName is the node's Name and ComputerName. Default: the host name.
 	NodeName string `yaml:"node-name"`
@@ -172,6 +175,14 @@ func (c *Config) Validate() error {
 		return bad("log-level must be debug, info, warn or error, not %q", c.LogLevel)
 	}
 	return nil
+}
+
+// now is what the machine's clock says.
+func (c *Config) now() time.Time {
+	if c.Now == nil {
+		return time.Now()
+	}
+	return c.Now()
 }
 
 // Address is host:port of the TLS port.

@@ -112,13 +112,30 @@ func TestConfigSurvivesItsFile(t *testing.T) {
 	}
 }
 
-func TestRenewalDue(t *testing.T) {
+func TestRenewalWait(t *testing.T) {
 	end := time.Date(2026, 5, 8, 0, 0, 0, 0, time.UTC)
 	born := end.Add(-7 * 24 * time.Hour)
 	for _, spread := range []float64{0, 0.5, 0.999} {
-		due := renewalDue(end, spread)
-		if due.After(end.Add(-56*time.Hour)) || due.Before(born.Add(84*time.Hour)) {
-			t.Errorf("spread %v: due %s after birth, want between half and two thirds of the life", spread, due.Sub(born))
+		wait := renewalWait(end, born, spread, true)
+		if wait > 112*time.Hour || wait < 84*time.Hour {
+			t.Errorf("spread %v: renewed %s after birth, want between half and two thirds of the life", spread, wait)
+		}
+	}
+	for _, test := range []struct {
+		name    string
+		now     time.Time
+		renewed bool
+		want    time.Duration
+	}{
+		{"when two thirds are over", born.Add(112 * time.Hour), false, 0},
+		{"long after the end", end.Add(time.Hour), false, 0},
+		{"a clock ten years ahead", end.AddDate(10, 0, 0), true, renewAgain},
+		{"a clock an hour behind", born.Add(-time.Hour), true, 113 * time.Hour},
+		{"a clock ten years behind", born.AddDate(-10, 0, 0), false, 0},
+		{"a clock ten years behind, just renewed", born.AddDate(-10, 0, 0), true, renewAgain},
+	} {
+		if wait := renewalWait(end, test.now, 0, test.renewed); wait != test.want {
+			t.Errorf("%s: %s, want %s", test.name, wait, test.want)
 		}
 	}
 }

@@ -61,6 +61,10 @@ func (h *handlers) Renew(ctx context.Context, from peer.Caller, in *peer.RenewRe
 }
 
 func (h *handlers) Jobs(ctx context.Context, _ peer.Caller, in *peer.JobsRequest) (*peer.JobsResponse, error) {
+	now := h.clock.Own()
+	for i := range in.Jobs {
+		in.Jobs[i].Arrive(now, in.Late)
+	}
 	answers, err := h.worker.Accept(ctx, in.Jobs)
 	if err != nil {
 		return nil, err

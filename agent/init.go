@@ -81,7 +81,7 @@ func Init(ctx context.Context, o InitOptions) (InitResult, error) {
 		}
 	}
 
-	now := time.Now()
+	now := o.Config.now()
 	birth, err := newMesh(o, now)
 	if err != nil {
 		return InitResult{}, err

@@ -112,11 +112,11 @@ func Join(ctx context.Context, o JoinOptions) (JoinResult, error) {
 
 	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
 	defer cancel()
-	output, err := enrol(ctx, o.Token, input, o.Progress)
+	output, err := enrol(ctx, o.Config, o.Token, input, o.Progress)
 	if err != nil {
 		return JoinResult{}, err
 	}
-	if err := checkEnrolment(o.Token, input.Proof, key, output, time.Now()); err != nil {
+	if err := checkEnrolment(o.Token, input.Proof, key, output, o.Config.now()); err != nil {
 		return JoinResult{}, err
 	}
 	if err := keepEnrolment(dir, o.Config, output); err != nil {
@@ -126,14 +126,14 @@ func Join(ctx context.Context, o JoinOptions) (JoinResult, error) {
 }
 
 // enrol asks the token's addresses in turn until one answers for the mesh.
-func enrol(ctx context.Context, token pki.JoinToken, input meshapi.EnrolInput, progress func(string)) (*meshapi.EnrolOutput, error) {
+func enrol(ctx context.Context, config Config, token pki.JoinToken, input meshapi.EnrolInput, progress func(string)) (*meshapi.EnrolOutput, error) {
 	body, err := awsjson.Marshal(&input)
 	if err != nil {
 		return nil, fmt.Errorf("encode the enrolment: %w", err)
 	}
 	client := &http.Client{
 		Timeout:   15 * time.Second,
-		Transport: &http.Transport{TLSClientConfig: pki.TLSConfigForJoin(token.CAFingerprint), TLSHandshakeTimeout: 5 * time.Second},
+		Transport: &http.Transport{TLSClientConfig: pki.TLSConfigForJoin(token.CAFingerprint, config.now), TLSHandshakeTimeout: 5 * time.Second},
 	}
 	defer client.CloseIdleConnections()
 	var last error
@@ -237,7 +237,8 @@ func checkEnrolment(token pki.JoinToken, requestProof string, key *ecdsa.Private
 	case id.MeshID != output.MeshId || id.NodeID != output.NodeId || id.PublicKey != own:
 		return fmt.Errorf("%w: its certificate is for node %s of mesh %s", ErrForgedAnswer, id.NodeID, id.MeshID)
 	case outdated:
-		return errors.New("the certificate that the mesh issued is not valid at this machine's time; set its clock and join again")
+		return fmt.Errorf("this machine's clock says %s, and the certificate that the mesh has just issued is valid from %s to %s: set the clock that is wrong, and join again with the same command",
+			now.UTC().Format(time.RFC3339), chain[0].NotBefore.Format(time.RFC3339), chain[0].NotAfter.Format(time.RFC3339))
 	}
 	return nil
 }

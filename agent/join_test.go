@@ -132,7 +132,7 @@ func TestAnotherMeshIsNotAskedAgain(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), joinTimeout/2)
 	defer cancel()
-	if _, err := enrol(ctx, token, meshapi.EnrolInput{}, nil); !errors.Is(err, pki.ErrOtherMesh) || ctx.Err() != nil {
+	if _, err := enrol(ctx, Config{}, token, meshapi.EnrolInput{}, nil); !errors.Is(err, pki.ErrOtherMesh) || ctx.Err() != nil {
 		t.Errorf("got %v (context: %v), want an answer at once that it is another mesh", err, ctx.Err())
 	}
 }

@@ -18,7 +18,7 @@ import (
 func (a *Agent) leaderConfig(store *raftstore.Store) leader.Config {
 	return leader.Config{
 		NodeID: a.identity.NodeID(), Store: store, Peers: a.client, Members: a.gossip.Load(), Gate: a.gate,
-		Log: a.log.With("part", "leader"), Now: time.Now,
+		Log: a.log.With("part", "leader"), Now: a.clock.Now, Clock: a.clock,
 		Platforms: documentPlatforms,
 		MeshKey: func() pki.MeshKey {
 			key, _ := a.identity.MeshKey() // a node that holds the store has it
@@ -80,6 +80,6 @@ func (a *Agent) issueCertificate(store *raftstore.Store, node raftstore.Node, vo
 	return ca.Issue(pki.IssueRequest{
 		MeshID: mesh.ID, NodeID: node.ID, Voter: voter, PublicKey: public,
 		Addresses: []net.IP{net.ParseIP(node.IPAddress)}, Names: node.CertificateNames,
-		Now: time.Now(), Lifetime: pki.CertificateLifetime,
+		Now: a.clock.Now(), Lifetime: pki.CertificateLifetime,
 	})
 }

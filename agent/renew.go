@@ -13,17 +13,33 @@ import (
 // Pauses between attempts to renew: short enough that a node is back soon after
 // the mesh is, long enough that ten thousand nodes that wait are no load.
 const (
+	// renewLook is how often the loop looks at the clock.
+	renewLook       = time.Hour
 	renewRetryFirst = time.Second
 	renewRetryMost  = 2 * time.Minute
 )
 
-// renewalDue says when to renew a certificate: when a third of its life is left,
-// so that two thirds of a site's outage is bridged without anybody noticing, and
-// a little earlier by chance, so that nodes enrolled together do not come
-// together. spread is in [0,1).
-func renewalDue(notAfter time.Time, spread float64) time.Time {
+// renewAgain is the pause after a renewal with which nothing was won: by this
+// machine's clock the new certificate is to be renewed as well. The clock is wrong
+// by days, and says nothing about when.
+const renewAgain = time.Hour
+
+// renewalWait says how long to wait before a certificate is renewed: until a third
+// of its life is left, so that two thirds of a site's outage is bridged without
+// anybody noticing, and a little less by chance, so that nodes enrolled together do
+// not come together. spread is in [0,1). A clock so far behind that the certificate
+// has not begun could let it end unnoticed: then it is renewed now. renewed says
+// that it was just issued.
+func renewalWait(notAfter, now time.Time, spread float64, renewed bool) time.Duration {
 	third := pki.CertificateLifetime / 3
-	return notAfter.Add(-third - time.Duration(spread*float64(third)/4))
+	wait := notAfter.Add(-third - time.Duration(spread*float64(third)/4)).Sub(now)
+	if wait > 2*third+pki.BackDate {
+		wait = 0
+	}
+	if renewed {
+		wait = max(wait, renewAgain)
+	}
+	return max(wait, 0)
 }
 
 // renewCertificates keeps this node's certificate valid and its facts known to
@@ -31,7 +47,7 @@ func renewalDue(notAfter time.Time, spread float64) time.Time {
 // until it succeeds: expiry never locks a node out.
 func (a *Agent) renewCertificates() {
 	facts := nodeFacts(a.config)
-	pause := time.Duration(0)
+	pause, renewed, spread := time.Duration(0), false, rand.Float64()
 	factsFile := a.dir.path("identity", "facts.json")
 	for {
 		var announced peer.NodeFacts
@@ -40,12 +56,15 @@ func (a *Agent) renewCertificates() {
 		}
 		wait := pause
 		if announced == facts && pause == 0 {
-			wait = time.Until(renewalDue(a.identity.Identity().NotAfter, rand.Float64()))
+			wait = renewalWait(a.identity.Identity().NotAfter, a.clock.Own(), spread, renewed)
 		}
 		select {
 		case <-a.ctx.Done():
 			return
-		case <-time.After(max(wait, 0)):
+		case <-time.After(min(wait, renewLook)):
+		}
+		if wait > renewLook {
+			continue // the machine may have slept, or its clock been set
 		}
 		response, err := a.client.Renew(a.ctx, &peer.RenewRequest{Facts: facts})
 		if err == nil {
@@ -57,12 +76,12 @@ func (a *Agent) renewCertificates() {
 		if a.ctx.Err() != nil {
 			return
 		}
-		if err == nil {
-			pause = 0
+		if renewed = err == nil; renewed {
+			pause, spread = 0, rand.Float64()
 			continue
 		}
 		level := a.log.Debug
-		if time.Now().After(a.identity.Identity().NotAfter) {
+		if a.clock.Own().After(a.identity.Identity().NotAfter) {
 			level = a.log.Warn
 		}
 		pause = min(max(2*pause, renewRetryFirst), renewRetryMost)

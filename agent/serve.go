@@ -51,7 +51,7 @@ func (a *Agent) openWorker() error {
 			}
 			return response.Unknown, nil
 		},
-		Log: a.log.With("part", "worker"), Now: time.Now,
+		Log: a.log.With("part", "worker"), Now: a.clock.Own,
 	})
 	if err != nil {
 		return fmt.Errorf("open the worker: %w", err)
@@ -72,7 +72,7 @@ func (a *Agent) faceConfig() api.Config {
 		Forward: a.client.Forward, Peers: a.client,
 		Members: a.members, Roster: a.gate.Roster, MeshKey: a.identity.MeshKey,
 		AuditFile: a.dir.auditFile(),
-		Log:       a.log.With("part", "api"), Now: time.Now,
+		Log:       a.log.With("part", "api"), Now: a.clock.Now, Clock: a.clock,
 	}
 }
 
@@ -81,11 +81,13 @@ func (a *Agent) members() []api.Member {
 	if g == nil {
 		return nil
 	}
+	// Gossip goes by this machine's clock, and whoever asks by the mesh's.
+	shift := a.clock.Now().Sub(a.clock.Own())
 	var members []api.Member
 	for _, m := range g.Members() {
 		members = append(members, api.Member{
 			NodeID: m.NodeID, Address: m.Address, GossipAddress: m.GossipAddress, Version: m.Version,
-			Voter: m.Voter, Alive: m.Alive, LastSeen: m.LastSeen, Tags: m.Tags,
+			Voter: m.Voter, Alive: m.Alive, LastSeen: m.LastSeen.Add(shift), Tags: m.Tags,
 		})
 	}
 	return members

@@ -44,6 +44,8 @@ type Config struct {
 	// Cut, when it says true, keeps everything from being sent or dialled to that
 	// gossip address: for tests of partitions, set on both sides. Nil cuts nothing.
 	Cut func(address string) bool
+	// Now is the clock that LastSeen is told by; nil is the system's.
+	Now func() time.Time
 	// Log gets what is worth reading; memberlist's chatter goes to it at Debug.
 	Log *slog.Logger
 	// Timings: each zero field takes its default.
@@ -143,6 +145,9 @@ func (c Config) checked() (Config, netip.Addr, error) {
 	c.Timings = c.Timings.withDefaults()
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Now == nil {
+		c.Now = time.Now
 	}
 	if c.Admit == nil {
 		c.Admit = func(string) error { return nil }

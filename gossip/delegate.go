@@ -47,7 +47,7 @@ func (d delegate) NotifyMsg(b []byte) {
 	}
 	d.g.mu.Lock()
 	defer d.g.mu.Unlock()
-	d.g.hearTags(entry, time.Now())
+	d.g.hearTags(entry, d.g.config.Now())
 }
 
 func (d delegate) GetBroadcasts(overhead, limit int) [][]byte {
@@ -58,7 +58,7 @@ func (d delegate) GetBroadcasts(overhead, limit int) [][]byte {
 func (d delegate) LocalState(bool) []byte {
 	d.g.mu.Lock()
 	defer d.g.mu.Unlock()
-	return d.g.encodeState(time.Now())
+	return d.g.encodeState(d.g.config.Now())
 }
 
 // encodeState: map order picks the part that goes when not all fits; mu is held.
@@ -83,7 +83,7 @@ func (d delegate) MergeRemoteState(b []byte, _ bool) {
 		d.g.speaker.sayRarely("state", slog.LevelWarn, "gossip state ignored", "error", err)
 		return
 	}
-	now := time.Now()
+	now := d.g.config.Now()
 	d.g.mu.Lock()
 	defer d.g.mu.Unlock()
 	for _, entry := range entries {
@@ -205,7 +205,7 @@ func (g *Gossip) noteAlive(n *memberlist.Node) {
 		wake(g.wakeSettle)
 		g.speaker.say(slog.LevelInfo, "node is alive", "node", n.Name, "gossip_address", addressOf(n), "version", m.Version)
 	}
-	known.meta, known.gossipAddress, known.left, known.lastSeen = m, addressOf(n), false, time.Now()
+	known.meta, known.gossipAddress, known.left, known.lastSeen = m, addressOf(n), false, g.config.Now()
 	g.changed()
 }
 
@@ -217,7 +217,7 @@ func (d delegate) NotifyLeave(n *memberlist.Node) {
 	if m == nil || !m.alive || n.Name == g.config.NodeID {
 		return
 	}
-	m.alive, m.left, m.lastSeen = false, m.meta.Leaving, time.Now()
+	m.alive, m.left, m.lastSeen = false, m.meta.Leaving, g.config.Now()
 	g.living.Add(-1)
 	if m.left {
 		g.speaker.say(slog.LevelInfo, "node has left", "node", n.Name)

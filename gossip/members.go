@@ -43,7 +43,7 @@ const maxMembers = 10_000
 func (g *Gossip) Members() []Member {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	now := time.Now()
+	now := g.config.Now()
 	list := make([]Member, 0, len(g.members))
 	for id, m := range g.members {
 		out := Member{

@@ -45,7 +45,7 @@ type Member struct {
 	Tags          map[string]string
 }
 
-// Config is what a Face is made of. All fields but AuditFile are needed; the functions are
+// Config is what a Face is made of. All fields but AuditFile and Clock are needed; the functions are
 // called from many goroutines at once, and each request asks them anew, since
 // roles come and go.
 type Config struct {
@@ -68,7 +68,21 @@ type Config struct {
 	// that it refuses; "" notes nothing.
 	AuditFile string
 	Log       *slog.Logger
-	Now       func() time.Time
+	// Now is the mesh's time.
+	Now func() time.Time
+	// Clock tells how the nodes' clocks differ, and when the mesh's time is known;
+	// nil in tests.
+	Clock Clock
+}
+
+// Clock is what the face needs of clock.Clock.
+type Clock interface {
+	// Own is what this machine's clock says.
+	Own() time.Time
+	// Ahead is how far other nodes' clocks are ahead of it.
+	Ahead() map[string]time.Duration
+	// Known is closed once Now is more than this machine's word.
+	Known() <-chan struct{}
 }
 
 // Face answers API requests. Its methods may be called from many goroutines at

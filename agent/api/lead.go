@@ -29,6 +29,16 @@ var errAskAgain = errors.New("leadership was lost during a write")
 // this node turns out not to lead and did nothing, or errAskAgain; everything
 // else is in the answer.
 func (f *Face) lead(ctx context.Context, store Store, op *operation, from peer.Caller, in *peer.ForwardRequest, requestID string) (*peer.ForwardResponse, error) {
+	out, err := f.decide(ctx, store, op, from, in, requestID)
+	if out != nil {
+		// Clients correct their clocks by it, so it is that of whoever judges
+		// signatures, also when another node hands the answer on.
+		out.Header["Date"] = []string{f.cfg.Now().UTC().Format(http.TimeFormat)}
+	}
+	return out, err
+}
+
+func (f *Face) decide(ctx context.Context, store Store, op *operation, from peer.Caller, in *peer.ForwardRequest, requestID string) (*peer.ForwardResponse, error) {
 	output, who, err := f.perform(ctx, store, op, from, in, requestID)
 	if errors.Is(err, raftstore.ErrNotLeader) || errors.Is(err, errAskAgain) {
 		return nil, err
@@ -138,6 +148,14 @@ func (c *call) view(ctx context.Context, decide func() error) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.face.confirm)
 	defer cancel()
+	if clock := c.face.cfg.Clock; clock != nil {
+		// A leader that has just started first asks the others what time it is.
+		select {
+		case <-clock.Known():
+		case <-ctx.Done():
+			return errUnavailable
+		}
+	}
 	err := c.store.ConfirmedView(ctx, func(r raftstore.Reader) error {
 		c.Reader, c.key, c.now = r, key, c.face.cfg.Now().UTC()
 		c.txn, c.resource = raftstore.Txn{}, ""

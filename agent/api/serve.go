@@ -210,6 +210,10 @@ func (f *Face) send(w http.ResponseWriter, out *peer.ForwardResponse) {
 	for name, values := range out.Header {
 		w.Header()[name] = values
 	}
+	if len(out.Header["Date"]) == 0 {
+		// No leader has answered: this machine's clock is nothing to go by.
+		w.Header()["Date"] = nil
+	}
 	w.Header().Set("Content-Length", strconv.Itoa(len(out.Body)))
 	w.WriteHeader(out.Status)
 	// An error here means that the client went away; nothing is left to be told.

@@ -149,14 +149,19 @@ func checkDate(header http.Header, a authorization, now time.Time) (time.Time, e
 	}
 	now = now.UTC()
 	if oldest := now.Add(-MaxSkew); signedAt.Before(oldest) {
-		return time.Time{}, invalid("Signature expired: %s is now earlier than %s (%s - 15 min.). Check the clocks of this client and of the mesh.",
-			signedAt.Format(compact), oldest.Format(compact), now.Format(compact))
+		return time.Time{}, invalid("Signature expired: %s is now earlier than %s (%s - 15 min.). %s",
+			signedAt.Format(compact), oldest.Format(compact), now.Format(compact), skewAdvice(now.Sub(signedAt), "behind"))
 	}
 	if newest := now.Add(MaxSkew); signedAt.After(newest) {
-		return time.Time{}, invalid("Signature not yet current: %s is still later than %s (%s + 15 min.). Check the clocks of this client and of the mesh.",
-			signedAt.Format(compact), newest.Format(compact), now.Format(compact))
+		return time.Time{}, invalid("Signature not yet current: %s is still later than %s (%s + 15 min.). %s",
+			signedAt.Format(compact), newest.Format(compact), now.Format(compact), skewAdvice(signedAt.Sub(now), "ahead of"))
 	}
 	return signedAt, nil
+}
+
+// skewAdvice says what is wrong with a date and what to do.
+func skewAdvice(by time.Duration, where string) string {
+	return fmt.Sprintf("This client's clock is %s %s the mesh's, or the request was signed at another time: set the client's clock. If that is right, `meshctl mesh status` names the node whose clock is wrong.", by.Round(time.Second), where)
 }
 
 // checkCoverage demands that the signature covers whatever decides over the

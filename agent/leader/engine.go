@@ -26,6 +26,7 @@ type engine struct {
 	settings  Settings
 	log       *slog.Logger
 	now       func() time.Time
+	fence     func(term, epoch uint64) peer.Fence
 	// jitter is in [0, 1).
 	jitter func() float64
 
@@ -72,7 +73,7 @@ type reportResult struct {
 func newEngine(cfg Config, term uint64, jitter func() float64) *engine {
 	return &engine{
 		store: cfg.Store, members: cfg.Members, platforms: cfg.Platforms, settings: cfg.Settings,
-		log: cfg.Log, now: cfg.Now, jitter: jitter, term: term,
+		log: cfg.Log, now: cfg.Now, fence: cfg.fence, jitter: jitter, term: term,
 		commands: map[string]*activeCommand{}, touched: map[string]*activeCommand{}, unreadable: map[string]bool{},
 		links: map[string]*link{}, limit: txnLimit, unknownPause: unknownPause,
 	}

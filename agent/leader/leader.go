@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"fleetmesh/agent/peer"
+	"fleetmesh/internal/clock"
 	"fleetmesh/internal/pki"
 	"fleetmesh/raftstore"
 )
@@ -68,8 +69,8 @@ type Gate interface {
 	Update(roster raftstore.Roster) (changed bool, err error)
 }
 
-// Config is what a Leader works with. All fields but Platforms, Settings and Now
-// are required.
+// Config is what a Leader works with. All fields but Platforms, Settings, Now and
+// Clock are required.
 type Config struct {
 	NodeID  string
 	Store   Store
@@ -79,6 +80,9 @@ type Config struct {
 	Log     *slog.Logger
 	// Now is the scheduling clock; nil is the system's.
 	Now func() time.Time
+	// Clock is where Now comes from. This node tells the mesh's time by it while it
+	// leads. nil: the time is Now's, and nobody is told it.
+	Clock *clock.Clock
 
 	// Platforms returns the platform types that a document is for, none for all.
 	// nil takes every document to be for all.
@@ -131,6 +135,16 @@ func New(cfg Config) *Leader {
 func (l *Leader) Run(ctx context.Context, term uint64) {
 	log := l.cfg.Log.With("term", term)
 	log.Info("leading")
+	l.beginClock(ctx, term)
+	for errors.Is(l.work(ctx, term, log), errClockSet) && ctx.Err() == nil {
+		log.Info("leading on, by the new time")
+	}
+	<-ctx.Done()
+	log.Info("not leading")
+}
+
+// work runs the loops until ctx ends or one of them must end all; it says why.
+func (l *Leader) work(ctx context.Context, term uint64, log *slog.Logger) error {
 	working, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	r := &reign{reports: make(chan *reportCall, 256), over: make(chan struct{})}
@@ -148,12 +162,15 @@ func (l *Leader) Run(ctx context.Context, term uint64) {
 		"push":     push.run,
 		"lastping": func(ctx context.Context) error { return keepLastPing(ctx, cfg) },
 		"sweep":    func(ctx context.Context) error { return sweep(ctx, cfg) },
+		"clock":    func(ctx context.Context) error { return l.keepClock(ctx, term) },
 	} {
 		loops.Go(func() {
 			for working.Err() == nil {
 				err := run(working)
 				switch {
 				case working.Err() != nil:
+				case errors.Is(err, errClockSet):
+					stop(err)
 				case over(err):
 					log.Warn("leading no more", "loop", name, "cause", err)
 					stop(err)
@@ -171,8 +188,7 @@ func (l *Leader) Run(ctx context.Context, term uint64) {
 	l.mu.Unlock()
 	close(r.over)
 	loops.Wait()
-	<-ctx.Done()
-	log.Info("not leading")
+	return context.Cause(working)
 }
 
 // Report takes a node's reports about its own jobs and returns when they are

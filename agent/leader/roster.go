@@ -250,7 +250,7 @@ func (p *pusher) look(ctx context.Context) error {
 // says why, instead of calling at closed doors. Nothing depends on it.
 func (p *pusher) bidFarewell(ctx context.Context, node raftstore.Node) {
 	to := peer.Target{NodeID: node.ID, Address: node.Address}
-	in := &peer.RosterRequest{Fence: peer.Fence{Term: p.term, Epoch: p.epoch.Load()}, Roster: p.roster}
+	in := &peer.RosterRequest{Fence: p.cfg.fence(p.term, p.epoch.Load()), Roster: p.roster}
 	p.calls.Go(func() {
 		ctx, cancel := context.WithTimeout(ctx, p.cfg.Settings.CallTimeout)
 		defer cancel()
@@ -304,7 +304,7 @@ func (p *pusher) start(ctx context.Context) {
 		state.busy = true
 		p.running++
 		job := pushJob{
-			pusher: p, cfg: p.cfg, fence: peer.Fence{Term: p.term, Epoch: p.epoch.Load()},
+			pusher: p, cfg: p.cfg, fence: p.cfg.fence(p.term, p.epoch.Load()),
 			node: state.node, roster: p.roster, ringVersion: p.ring.Version, keys: p.keys, known: *state,
 		}
 		p.calls.Go(func() { p.results <- job.run(ctx) }) // there is room for each push in flight

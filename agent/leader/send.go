@@ -113,7 +113,7 @@ func (e *engine) nextCall(l *link, now time.Time) (*call, error) {
 		}
 	}
 	w := workOf(l, now)
-	c := &call{nodeID: l.nodeID, fence: peer.Fence{Term: e.term, Epoch: e.epoch}}
+	c := &call{nodeID: l.nodeID, fence: e.fence(e.term, e.epoch)}
 	var chosen []*delivery
 	switch {
 	case len(w.ask) > 0:
@@ -134,7 +134,7 @@ func (e *engine) nextCall(l *link, now time.Time) (*call, error) {
 				break
 			}
 			chosen = append(chosen, d)
-			c.jobs = append(c.jobs, jobFor(command, d.nodeID))
+			c.jobs = append(c.jobs, jobFor(command, d.nodeID, now))
 		}
 	}
 	if len(chosen) == 0 {
@@ -168,12 +168,12 @@ func (e *engine) nextCall(l *link, now time.Time) (*call, error) {
 	return c, nil
 }
 
-func jobFor(c *activeCommand, nodeID string) peer.Job {
+func jobFor(c *activeCommand, nodeID string, now time.Time) peer.Job {
 	return peer.Job{
 		CommandID: c.command.ID, NodeID: nodeID,
 		DocumentName: c.command.DocumentName, DocumentVersion: c.command.DocumentVersion, Document: c.command.Document,
 		Parameters: c.input.Parameters,
-		StartUntil: c.command.DeliverUntil, ExpiresAt: c.command.ExpiresAt, Epoch: c.command.Epoch,
+		StartWithin: c.command.DeliverUntil.Sub(now), ExpiresWithin: c.command.ExpiresAt.Sub(now), Epoch: c.command.Epoch,
 	}
 }
 

@@ -50,6 +50,7 @@ func (m *machine) serve(c *call) answer {
 	switch c.kind {
 	case callJobs:
 		for _, job := range c.jobs {
+			job.Arrive(m.sim.now, m.sim.now.Sub(c.fence.Now))
 			a.answers = append(a.answers, m.accept(job))
 		}
 	case callCancel:

@@ -136,7 +136,7 @@ func (v *voterLoop) caughtUp(ctx context.Context, n quorumNode, applied uint64) 
 	return out.HoldsStore && out.AppliedIndex+v.cfg.Settings.CaughtUpWithin >= applied
 }
 
-func (v *voterLoop) fence() peer.Fence { return peer.Fence{Term: v.term, Epoch: v.push.currentEpoch()} }
+func (v *voterLoop) fence() peer.Fence { return v.cfg.fence(v.term, v.push.currentEpoch()) }
 
 // look gathers what the plan depends on.
 func (v *voterLoop) look() (quorum, uint64, error) {

@@ -181,6 +181,9 @@ func (c *Client) send(ctx context.Context, to purpose, target Target, route stri
 		return 0, nil, err
 	}
 	defer response.Body.Close()
+	if theirs, err := time.Parse(time.RFC3339Nano, response.Header.Get(clockHeader)); err == nil && c.cfg.Clock != nil {
+		c.cfg.Clock.Compare(target.NodeID, theirs)
+	}
 	answer, err = io.ReadAll(io.LimitReader(response.Body, maxResponse+1))
 	if err != nil {
 		return 0, nil, fmt.Errorf("read answer: %w", err)

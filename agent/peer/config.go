@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"fleetmesh/internal/clock"
 	"fleetmesh/internal/pki"
 )
 
@@ -41,6 +42,9 @@ type Config struct {
 	Log         *slog.Logger
 	// Now is the clock that certificates are judged by; nil is the system's.
 	Now func() time.Time
+	// Clock learns from calls what other nodes' clocks say, and the mesh's time. It
+	// may be nil.
+	Clock *clock.Clock
 }
 
 func (c Config) now() time.Time {

@@ -12,7 +12,7 @@ import (
 // FuzzRoutes feeds every route with foreign bytes, past the connection's checks:
 // no panic, and what is not the route's JSON is refused as input.
 func FuzzRoutes(f *testing.F) {
-	f.Add("jobs", []byte(`{"Term":1,"Jobs":[{"CommandID":"c","Document":{"a":[1]},"StartUntil":"2030-01-01T00:00:00Z"}]}`))
+	f.Add("jobs", []byte(`{"Term":1,"Jobs":[{"CommandID":"c","Document":{"a":[1]},"StartWithin":60000000000}]}`))
 	f.Add("roster", []byte(`{"Term":1,"Roster":{"Version":2,"MeshID":"x","Members":[{"NodeID":"n"}]}}`))
 	f.Add("report", []byte(`{"Reports":[{"CommandID":"c","Plugins":[{}]}]}`))
 	f.Add("forward", []byte(`{"Method":"POST","Header":{"A":["b"]},"Body":"AAAA"}`))

@@ -27,6 +27,13 @@ type Caller struct {
 type Fence struct {
 	Term  uint64
 	Epoch uint64
+	// Sent is the leader's steady time (clock.Clock) when it made the call, Now the
+	// mesh's.
+	Sent time.Duration `json:",omitzero"`
+	Now  time.Time     `json:",omitzero"`
+	// Late is how long the call was on its way, as far as the receiver knows; the
+	// server sets it.
+	Late time.Duration `json:"-"`
 }
 
 // Job is one command on one node. CommandID is the job's id on that node.
@@ -37,11 +44,23 @@ type Job struct {
 	DocumentVersion string
 	Document        json.RawMessage
 	Parameters      map[string][]string
-	// StartUntil: a start after it is refused. ExpiresAt: the job's id is kept at
-	// least until then, and what still runs then is killed.
-	StartUntil time.Time
-	ExpiresAt  time.Time
+	// StartWithin is how long after the call was made the job may start, and
+	// ExpiresWithin after which time it has expired. Durations, because the node's
+	// clock may be wrong.
+	StartWithin   time.Duration
+	ExpiresWithin time.Duration
+	// StartUntil and ExpiresAt are the same by the clock of the node, which sets
+	// them on receipt: a start after the one is refused; until the other the job's
+	// id is kept, and what still runs then is killed.
+	StartUntil time.Time `json:",omitzero"`
+	ExpiresAt  time.Time `json:",omitzero"`
 	Epoch      uint64
+}
+
+// Arrive sets the deadlines of a job that was on its way for late, by the clock of
+// the node that it has come to.
+func (j *Job) Arrive(now time.Time, late time.Duration) {
+	j.StartUntil, j.ExpiresAt = now.Add(j.StartWithin-late), now.Add(j.ExpiresWithin-late)
 }
 
 // JobsRequest hands jobs to a node. Accepting is idempotent by CommandID.

@@ -30,16 +30,16 @@ type mesh struct {
 	t     *testing.T
 	id    string
 	ca    *pki.CA
-	clock *clock
+	clock *testClock
 	count int
 	nodes []*node
 }
 
-// clock is real time plus what a test adds.
-type clock struct{ ahead atomic.Int64 }
+// testClock is real time plus what a test adds.
+type testClock struct{ ahead atomic.Int64 }
 
-func (c *clock) now() time.Time           { return time.Now().Add(time.Duration(c.ahead.Load())) }
-func (c *clock) advance(by time.Duration) { c.ahead.Add(int64(by)) }
+func (c *testClock) now() time.Time           { return time.Now().Add(time.Duration(c.ahead.Load())) }
+func (c *testClock) advance(by time.Duration) { c.ahead.Add(int64(by)) }
 
 func newMesh(t *testing.T) *mesh { return newMeshNamed(t, testMeshID) }
 
@@ -49,7 +49,7 @@ func newMeshNamed(t *testing.T, id string) *mesh {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &mesh{t: t, id: id, ca: ca, clock: &clock{}}
+	return &mesh{t: t, id: id, ca: ca, clock: &testClock{}}
 }
 
 // credentials are a node's; a test may replace the certificate.

@@ -88,20 +88,20 @@ func newRoutes(cfg Config, h Handlers) *routes {
 		routeReadRoster: {rightNode, serve(func(context.Context, Caller, *readRosterRequest) (*readRosterResponse, error) {
 			return &readRosterResponse{Roster: gate.Roster()}, nil
 		})},
-		routeJobs:      {rightLeader, serve(fenced(gate, h.Jobs))},
-		routeCancel:    {rightLeader, serve(fenced(gate, h.Cancel))},
-		routeJobStates: {rightLeader, serve(fenced(gate, h.JobStates))},
-		routeOutput:    {rightLeader, serve(fenced(gate, h.Output))},
-		routeRoster: {rightLeader, serve(fenced(gate, func(ctx context.Context, from Caller, in *RosterRequest) (*empty, error) {
+		routeJobs:      {rightLeader, serve(fenced(cfg, h.Jobs))},
+		routeCancel:    {rightLeader, serve(fenced(cfg, h.Cancel))},
+		routeJobStates: {rightLeader, serve(fenced(cfg, h.JobStates))},
+		routeOutput:    {rightLeader, serve(fenced(cfg, h.Output))},
+		routeRoster: {rightLeader, serve(fenced(cfg, func(ctx context.Context, from Caller, in *RosterRequest) (*empty, error) {
 			if _, err := gate.Update(in.Roster); err != nil {
 				return nil, err
 			}
 			return silent(h.Roster)(ctx, from, in)
 		}))},
-		routeKeyring:   {rightLeader, serve(fenced(gate, silent(h.Keyring)))},
-		routePromote:   {rightLeader, serve(fenced(gate, silent(h.Promote)))},
-		routeDemote:    {rightLeader, serve(fenced(gate, silent(h.Demote)))},
-		routeRaftState: {rightLeader, serve(fenced(gate, h.RaftState))},
+		routeKeyring:   {rightLeader, serve(fenced(cfg, silent(h.Keyring)))},
+		routePromote:   {rightLeader, serve(fenced(cfg, silent(h.Promote)))},
+		routeDemote:    {rightLeader, serve(fenced(cfg, silent(h.Demote)))},
+		routeRaftState: {rightLeader, serve(fenced(cfg, h.RaftState))},
 	}
 	return r
 }
@@ -128,20 +128,24 @@ func serve[In, Out any](h handler[In, Out]) func(context.Context, Caller, []byte
 }
 
 // hasFence is every request with a Fence.
-type hasFence interface{ fence() Fence }
+type hasFence interface{ fence() *Fence }
 
-func (f Fence) fence() Fence { return f }
+func (f *Fence) fence() *Fence { return f }
 
 // fenced lets only the calls of the newest leader pass. A higher term is on disk
 // before the handler runs.
-func fenced[In, Out any](gate *Gate, h handler[In, Out]) handler[In, Out] {
+func fenced[In, Out any](cfg Config, h handler[In, Out]) handler[In, Out] {
 	return func(ctx context.Context, from Caller, in *In) (*Out, error) {
 		call, ok := any(in).(hasFence)
 		if !ok {
 			return nil, fmt.Errorf("%T carries no fence", in)
 		}
-		if err := gate.Admit(call.fence().Term); err != nil {
+		fence := call.fence()
+		if err := cfg.Gate.Admit(fence.Term); err != nil {
 			return nil, err
+		}
+		if cfg.Clock != nil && fence.Sent != 0 {
+			fence.Late = cfg.Clock.Hear(fence.Term, fence.Sent, fence.Now)
 		}
 		return h(ctx, from, in)
 	}
@@ -183,6 +187,9 @@ func (r *routes) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 		w.Header().Set("Connection", "close")
 	}
 	answer, err := r.call(w, request, conn, name)
+	if r.cfg.Clock != nil {
+		w.Header().Set(clockHeader, r.cfg.Clock.Own().UTC().Format(time.RFC3339Nano))
+	}
 	if err != nil {
 		r.refuse(w, r.refusalOf(err, name, conn))
 	} else {

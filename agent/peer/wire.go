@@ -15,6 +15,9 @@ const routePrefix = "/v1/"
 
 const contentType = "application/json"
 
+// clockHeader is in every answer: what the answering machine's clock says.
+const clockHeader = "Mesh-Clock"
+
 // statusOf is the HTTP status of each kind of refusal. The kind in the body
 // counts; the status is for people with a packet dump.
 func statusOf(kind RefusalKind) int {

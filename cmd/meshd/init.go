@@ -25,6 +25,10 @@ Exit status: 0 done, 1 failed, 2 wrong usage.`,
 			if err := requireDataDir(&o.Config.DataDir); err != nil {
 				return err
 			}
+			var err error
+			if o.Config.Now, err = machineClock(); err != nil {
+				return usageError{err}
+			}
 			result, err := agent.Init(cmd.Context(), o)
 			if err != nil {
 				return err

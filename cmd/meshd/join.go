@@ -55,6 +55,10 @@ Exit status: 0 done, 1 failed, 2 wrong usage.`,
 				}
 			}
 			o.Progress = func(text string) { fmt.Fprintln(cmd.ErrOrStderr(), text) }
+			var err error
+			if o.Config.Now, err = machineClock(); err != nil {
+				return usageError{err}
+			}
 			result, err := agent.Join(cmd.Context(), o)
 			if err != nil {
 				return err

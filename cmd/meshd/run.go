@@ -38,6 +38,9 @@ Exit status: 0 ended by a signal, 1 failed, 2 wrong usage or configuration.`,
 			if err != nil {
 				return err
 			}
+			if config.Now, err = machineClock(); err != nil {
+				return usageError{err}
+			}
 			return run(cmd.Context(), config)
 		},
 	}

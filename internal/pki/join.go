@@ -118,15 +118,16 @@ var ErrOtherMesh = errors.New("the server belongs to another mesh: its CA has no
 
 // TLSConfigForJoin is for the joiner's calls to the API of a mesh of which it
 // knows the CA's fingerprint only. The server must present a chain that holds
-// that CA, with a node's certificate signed by it and in its time.
-func TLSConfigForJoin(caFingerprint string) *tls.Config {
+// that CA, with a node's certificate signed by it and in its time; now is the
+// machine's clock.
+func TLSConfigForJoin(caFingerprint string, now func() time.Time) *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS13,
 		// The names in the certificate do not matter and the CA is not known
 		// beforehand: VerifyConnection does all of the checking.
 		InsecureSkipVerify: true,
 		VerifyConnection: func(state tls.ConnectionState) error {
-			return verifyForJoin(caFingerprint, state.PeerCertificates, time.Now())
+			return verifyForJoin(caFingerprint, state.PeerCertificates, now())
 		},
 	}
 }
@@ -146,7 +147,8 @@ func verifyForJoin(caFingerprint string, chain []*x509.Certificate, now time.Tim
 		return err
 	}
 	if expired {
-		return errors.New("the server's certificate is outside its time: check the clocks of both machines, or ask another node")
+		return fmt.Errorf("this machine's clock says %s, and the server's certificate is valid from %s to %s: check the clocks of both machines, or ask another node",
+			now.UTC().Format(time.RFC3339), chain[0].NotBefore.Format(time.RFC3339), chain[0].NotAfter.Format(time.RFC3339))
 	}
 	return nil
 }

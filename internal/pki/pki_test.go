@@ -351,7 +351,7 @@ func TestTLSConfigForJoin(t *testing.T) {
 		{"our mesh, expired", expired, expiredKey, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			conn, err := tls.Dial("tcp", serve(test.chain, test.key), TLSConfigForJoin(CertificateFingerprint(ca.Certificate())))
+			conn, err := tls.Dial("tcp", serve(test.chain, test.key), TLSConfigForJoin(CertificateFingerprint(ca.Certificate()), time.Now))
 			if (err == nil) != test.ok {
 				t.Fatalf("dial: %v, want success %t", err, test.ok)
 			}
