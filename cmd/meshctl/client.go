@@ -18,7 +18,6 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
-	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
 	"github.com/aws/smithy-go"
 	"github.com/aws/smithy-go/middleware"
@@ -36,6 +35,9 @@ const region = "us-east-1"
 const (
 	connectTimeout = 5 * time.Second
 	answerTimeout  = 40 * time.Second
+	// connectPatience is when the next endpoint gets its turn; the slow one gets
+	// another when no other is better.
+	connectPatience = time.Second
 )
 
 // client is both faces of the mesh's API over one road.
@@ -82,8 +84,7 @@ func (a *app) connect() (*client, error) {
 		Transport:     failover,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-	// As the SDK's standard, but at least once to each endpoint.
-	retryer := retry.NewStandard(func(o *retry.StandardOptions) { o.MaxAttempts = max(retry.DefaultMaxAttempts, len(endpoints)) })
+	retryer := newRetryer(len(endpoints))
 	userAgent := "meshctl/" + programVersion()
 	return &client{
 		ssm: ssm.New(ssm.Options{
@@ -196,31 +197,57 @@ func (f *failover) RoundTrip(request *http.Request) (*http.Response, error) {
 		}
 	}
 	first, count := int(f.first.Load()), len(f.endpoints)
+	order := make([]int, count)
+	for i := range order {
+		order[i] = (first + i) % count
+	}
 	unreachable := &unreachableError{}
-	for try := range count {
-		index := (first + try) % count
-		response, sent, err := f.send(request, body, f.endpoints[index])
-		switch {
-		case err == nil && response.StatusCode != http.StatusServiceUnavailable:
-			f.first.Store(uint32(index))
-			return response, nil
-		case err == nil, sent:
-			f.first.Store(uint32((index + 1) % count))
-			return response, err
+	for limit := connectPatience; len(order) > 0; limit = 0 {
+		if count == 1 {
+			limit = 0
 		}
-		unreachable.tries = append(unreachable.tries, fmt.Errorf("%s: %w", f.endpoints[index].Host, err))
-		if request.Context().Err() != nil {
-			break
+		var slow []int
+		for _, index := range order {
+			response, sent, err := f.send(request, body, f.endpoints[index], limit)
+			switch {
+			case err == nil && response.StatusCode != http.StatusServiceUnavailable:
+				f.first.Store(uint32(index))
+				return response, nil
+			case err == nil, sent:
+				f.first.Store(uint32((index + 1) % count))
+				return response, err
+			case errors.Is(err, errSlow):
+				slow = append(slow, index)
+				continue
+			}
+			unreachable.tries = append(unreachable.tries, fmt.Errorf("%s: %w", f.endpoints[index].Host, err))
+			if request.Context().Err() != nil {
+				return nil, unreachable
+			}
 		}
+		order = slow
 	}
 	return nil, unreachable
 }
 
+// errSlow: connecting takes longer than it may before the next endpoint's turn.
+var errSlow = errors.New("it takes long to connect")
+
 // send sends the request to one endpoint; sent is false when it surely did not
-// get a connection.
-func (f *failover) send(request *http.Request, body []byte, endpoint *url.URL) (response *http.Response, sent bool, err error) {
+// get a connection, with errSlow when it had none within the limit (0: the
+// transport's own).
+func (f *failover) send(request *http.Request, body []byte, endpoint *url.URL, limit time.Duration) (response *http.Response, sent bool, err error) {
 	var connected atomic.Bool
-	ctx := httptrace.WithClientTrace(request.Context(), &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected.Store(true) }})
+	ctx, cancel := context.WithCancelCause(request.Context())
+	var slow *time.Timer
+	if limit > 0 {
+		slow = time.AfterFunc(limit, func() { cancel(errSlow) })
+	}
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) {
+		if slow == nil || slow.Stop() {
+			connected.Store(true)
+		}
+	}})
 	attempt := request.Clone(ctx)
 	if attempt.Host == "" {
 		attempt.Host = request.URL.Host
@@ -229,10 +256,29 @@ func (f *failover) send(request *http.Request, body []byte, endpoint *url.URL) (
 	attempt.Body = io.NopCloser(bytes.NewReader(body))
 	attempt.ContentLength = int64(len(body))
 	attempt.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
-	response, err = f.transport.RoundTrip(attempt)
+	if response, err = f.transport.RoundTrip(attempt); err == nil {
+		response.Body = &answerBody{ReadCloser: response.Body, closed: func() { cancel(nil) }}
+		return response, true, nil
+	}
+	late := context.Cause(ctx) == errSlow
+	cancel(nil)
 	var open *net.OpError
-	if errors.As(err, &open) && open.Op == "dial" {
+	switch {
+	case late && !connected.Load():
+		return nil, false, errSlow
+	case errors.As(err, &open) && open.Op == "dial":
 		return nil, false, err
 	}
-	return response, connected.Load(), err
+	return nil, connected.Load(), err
+}
+
+// answerBody frees what an answer holds when it has been read.
+type answerBody struct {
+	io.ReadCloser
+	closed func()
+}
+
+func (b *answerBody) Close() error {
+	defer b.closed()
+	return b.ReadCloser.Close()
 }

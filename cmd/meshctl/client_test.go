@@ -86,12 +86,9 @@ func TestNoLeaderAndTimeout(t *testing.T) {
 	m := newFakeMesh(t)
 	m.refuse("Mesh.Members", "ServiceUnavailable", "the mesh has no leader")
 	m.refuse("ListDocuments", "ServiceUnavailable", "the mesh has no leader")
-	for operation, line := range both {
+	for _, line := range both {
 		if r := m.run(line...); r.code != exitUnreachable || !strings.Contains(r.err, "ServiceUnavailable: the mesh has no leader") {
 			t.Errorf("%v: %+v", line, r)
-		}
-		if n := len(m.called(operation)); n != 3 {
-			t.Errorf("%s was tried %d times", operation, n)
 		}
 	}
 	release := make(chan struct{})

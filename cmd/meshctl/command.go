@@ -343,8 +343,8 @@ func (a *app) untilBegun(ctx context.Context, c *client, id, node string) error 
 }
 
 // copyOutput copies a step's output from where it begins. With follow it goes on
-// until the step ends, also over a time without a leader; else as far as there is
-// something.
+// until the step ends, also over a time without a leader or without the node; else
+// as far as there is something.
 func (a *app) copyOutput(ctx context.Context, read func(context.Context, *meshapi.ReadOutputInput) (*meshapi.ReadOutputOutput, error), in *meshapi.ReadOutputInput, follow bool, to io.Writer) error {
 	in.Wait = follow
 	answered, silent := time.Now(), false
@@ -352,7 +352,7 @@ func (a *app) copyOutput(ctx context.Context, read func(context.Context, *meshap
 		asked := time.Now()
 		out, err := read(ctx, in)
 		if err != nil {
-			if !follow || !passing(err) || ctx.Err() != nil || time.Since(answered) > watchPatience {
+			if !follow || !passing(err) && !isAway(err) || ctx.Err() != nil || time.Since(answered) > watchPatience {
 				return err
 			}
 			if !silent {
@@ -386,3 +386,7 @@ func (a *app) copyOutput(ctx context.Context, read func(context.Context, *meshap
 		}
 	}
 }
+
+// isAway reports whether the node with the output was not reached. Its meshd may be
+// starting again: the script goes on meanwhile.
+func isAway(err error) bool { return explain(err, false).Code == "TargetNotConnected" }

@@ -9,9 +9,6 @@ import (
 // laterNouns are the nouns whose commands are named for good and not there yet.
 var laterNouns = []string{"parameter", "baseline", "patch", "patch-group", "window", "association", "snapshot"}
 
-// laterDocument are such commands of a noun that is there.
-var laterDocument = []string{"create", "update", "set-default", "versions", "delete", "validate"}
-
 func laterCommands() []*cobra.Command { return later(laterNouns) }
 
 func later(names []string) []*cobra.Command {

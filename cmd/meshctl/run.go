@@ -46,6 +46,8 @@ not stop the command: it goes on in the mesh.`,
 	flags.StringArrayVar(&o.targets, "targets", nil, "which nodes: tag:KEY=V1,V2, tag-key=K or all (repeatable)")
 	flags.StringSliceVar(&o.nodes, "nodes", nil, "which nodes, by id or unique name")
 	flags.StringArrayVar(&o.parameters, "parameter", nil, "a parameter `NAME=VALUE` of the document (repeat a name for a list)")
+	flags.StringArrayVar(&o.parameterFiles, "parameter-file", nil, "a parameter `NAME=FILE` whose value is the text of a file (repeatable)")
+	flags.StringVar(&o.documentVersion, "document-version", "", "which `VERSION` of the document, by number or '$LATEST' (default its default version)")
 	flags.StringVar(&o.maxConcurrency, "max-concurrency", "", "on how many nodes at a time, as a number or percentage (default 50)")
 	flags.StringVar(&o.maxErrors, "max-errors", "", "how many failures may be before no further node begins, as a number or percentage (default 0)")
 	flags.Int32Var(&o.deliveryTimeout, "delivery-timeout", 0, "`seconds` after which a node that has not begun does not begin (default the mesh's)")
@@ -93,8 +95,11 @@ func (a *app) run(ctx context.Context, o runOptions, documents, command []string
 		if ctx.Err() != nil {
 			return &outcome{exit: exitInterrupted, code: "Interrupted", message: "interrupted before the mesh answered: `meshctl command list` tells whether it took the command"}
 		}
-		if f := explain(err, false); f.Code == "InvalidDocument" && len(command) == 0 {
+		switch f := explain(err, false); {
+		case f.Code == "InvalidDocument" && len(command) == 0:
 			return &outcome{exit: f.Exit, code: f.Code, message: f.Message, hint: "`meshctl document list` shows the documents; a command line goes after --"}
+		case f.Code == "InvalidParameters":
+			return c.explainParameters(ctx, in, f)
 		}
 		return err
 	}

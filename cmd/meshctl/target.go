@@ -3,8 +3,11 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
+	"os"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
@@ -43,8 +46,13 @@ func parseTargets(specs []string) ([]types.Target, error) {
 	return targets, nil
 }
 
-// parseParameters reads --parameter; a name that is repeated has several values.
-func parseParameters(texts []string) (map[string][]string, error) {
+// maxParameterFile bounds what is read for one value, in bytes: more than a
+// document and its parameters may have together.
+const maxParameterFile = 128 << 10
+
+// parseParameters reads --parameter, and --parameter-file after it; a name that is
+// repeated has several values.
+func parseParameters(texts, files []string) (map[string][]string, error) {
 	parameters := make(map[string][]string)
 	for _, text := range texts {
 		name, value, ok := strings.Cut(text, "=")
@@ -53,7 +61,38 @@ func parseParameters(texts []string) (map[string][]string, error) {
 		}
 		parameters[name] = append(parameters[name], value)
 	}
+	for _, text := range files {
+		name, path, ok := strings.Cut(text, "=")
+		if !ok || name == "" || path == "" {
+			return nil, usagef("--parameter-file is NAME=FILE, not %q", text)
+		}
+		value, err := readValue(path)
+		if err != nil {
+			return nil, fmt.Errorf("read the parameter %s: %w", name, err)
+		}
+		parameters[name] = append(parameters[name], value)
+	}
 	return parameters, nil
+}
+
+// readValue reads a file as one value; the newline that ends a text file is none
+// of it.
+func readValue(path string) (string, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer file.Close()
+	content, err := io.ReadAll(io.LimitReader(file, maxParameterFile+1))
+	switch {
+	case err != nil:
+		return "", err
+	case len(content) > maxParameterFile:
+		return "", fmt.Errorf("%s has more than %d bytes", path, maxParameterFile)
+	case !utf8.Valid(content):
+		return "", fmt.Errorf("%s is not a text in UTF-8", path)
+	}
+	return strings.TrimSuffix(string(content), "\n"), nil
 }
 
 // minExecution and maxExecution are Systems Manager's bounds, in seconds. A node
@@ -68,6 +107,8 @@ type runOptions struct {
 	targets          []string
 	nodes            []string
 	parameters       []string
+	parameterFiles   []string
+	documentVersion  string
 	maxConcurrency   string
 	maxErrors        string
 	deliveryTimeout  int32 // seconds; 0 is the mesh's default
@@ -84,7 +125,7 @@ const shellDocument = "AWS-RunShellScript"
 // sendInput makes the request of a command line; document is "" and command
 // empty where not given. The nodes are still as the user named them.
 func sendInput(o runOptions, document string, command []string) (*ssm.SendCommandInput, error) {
-	parameters, err := parseParameters(o.parameters)
+	parameters, err := parseParameters(o.parameters, o.parameterFiles)
 	if err != nil {
 		return nil, err
 	}
@@ -137,7 +178,7 @@ func sendInput(o runOptions, document string, command []string) (*ssm.SendComman
 	if o.deliveryTimeout > 0 {
 		in.TimeoutSeconds = &o.deliveryTimeout
 	}
-	for value, member := range map[*string]**string{&o.maxConcurrency: &in.MaxConcurrency, &o.maxErrors: &in.MaxErrors, &o.comment: &in.Comment} {
+	for value, member := range map[*string]**string{&o.maxConcurrency: &in.MaxConcurrency, &o.maxErrors: &in.MaxErrors, &o.comment: &in.Comment, &o.documentVersion: &in.DocumentVersion} {
 		if *value != "" {
 			*member = value
 		}

@@ -31,7 +31,12 @@ func TestWrongUsage(t *testing.T) {
 		"activation delete":             "ACTIVATION-ID is missing",
 		"keyring use":                   "KEY-ID is missing",
 		"keyring list x":                "unexpected argument",
-		"document":                      "say what: meshctl document list|show",
+		"document":                      "say what: meshctl document create|delete|list|set-default|show|update|validate|versions",
+		"document create x":             "FILE is missing",
+		"document update":               "NAME and FILE is missing",
+		"document set-default x":        "VERSION is missing",
+		"document versions":             "NAME is missing",
+		"document list --tag x":         "a tag is KEY=VALUE",
 		"completion tcsh":               `meshctl completion has no command "tcsh"`,
 		"env --socket /x --endpoint y":  "choose one",
 		"env --socket /x --config /y":   "choose one",
@@ -60,8 +65,7 @@ func TestNotInThisVersion(t *testing.T) {
 	m := newFakeMesh(t)
 	for _, line := range []string{
 		"parameter put --name x --value y", "parameter", "baseline list", "patch scan --targets all", "patch-group set", "window create", "window schedule --expression x",
-		"association list", "snapshot save /x", "snapshot restore /x", "document create x", "document update x", "document set-default x", "document versions x",
-		"document delete x", "document validate x", "run --retry-failed " + commandID, "run --reboot --targets all", "patch --help",
+		"association list", "snapshot save /x", "snapshot restore /x", "run --retry-failed " + commandID, "run --reboot --targets all", "patch --help",
 	} {
 		r := m.run(strings.Fields(line)...)
 		if r.code != exitUsage || r.out != "" || !strings.HasSuffix(r.err, "is not in this version of fleetmesh\n") || strings.Count(r.err, "\n") != 1 {

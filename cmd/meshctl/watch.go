@@ -111,9 +111,13 @@ func newWatcher(c *client, changed func(*course), say func(text string)) *watche
 // troubleText tells that the mesh does not answer, or does again.
 func troubleText(err error) string {
 	if err == nil {
-		return "meshctl: the mesh answers again"
+		return "meshctl: it answers again"
 	}
-	return fmt.Sprintf("meshctl: the mesh does not answer (%s); what it does goes on, still trying", cell(explain(err, false).Message))
+	who := "the mesh"
+	if isAway(err) {
+		who = "the node"
+	}
+	return fmt.Sprintf("meshctl: %s does not answer (%s); what it does goes on, still trying", who, cell(explain(err, false).Message))
 }
 
 // follow watches until the command is done. The course is as far as was seen,
