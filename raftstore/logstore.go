@@ -43,7 +43,7 @@ type logStore struct {
 // openLog opens raft.db and checks whose it is.
 func openLog(cfg Config, stop func(error)) (*logStore, error) {
 	path := cfg.logPath()
-	if err := checkFile(path, lockTimeout); err != nil {
+	if err := prepareFile(path, lockTimeout); err != nil {
 		return nil, err
 	}
 	bolt, err := raftboltdb.New(raftboltdb.Options{

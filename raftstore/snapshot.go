@@ -183,7 +183,7 @@ func adoptState(cfg Config, path string) error {
 // recoverState brings the state up to the newest snapshot when it is behind it,
 // as after a crash between the arrival of a snapshot and its restore, and returns
 // the state to go on with. db is closed when it is replaced.
-func recoverState(cfg Config, db *bbolt.DB, logs *logStore, snapshots *raft.FileSnapshotStore) (*bbolt.DB, error) {
+func recoverState(cfg Config, db *bbolt.DB, logs *logStore, snapshots *snapshotStore) (*bbolt.DB, error) {
 	list, err := snapshots.List()
 	if err != nil {
 		return db, fmt.Errorf("list the snapshots: %w", err)
@@ -223,7 +223,7 @@ func recoverState(cfg Config, db *bbolt.DB, logs *logStore, snapshots *raft.File
 }
 
 // recoverFrom restores one snapshot if it is ahead of the state.
-func recoverFrom(cfg Config, db *bbolt.DB, applied uint64, snapshots *raft.FileSnapshotStore, id string) (*bbolt.DB, error) {
+func recoverFrom(cfg Config, db *bbolt.DB, applied uint64, snapshots *snapshotStore, id string) (*bbolt.DB, error) {
 	_, source, err := snapshots.Open(id)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errDamagedSnapshot, err)
@@ -252,13 +252,4 @@ func recoverFrom(cfg Config, db *bbolt.DB, applied uint64, snapshots *raft.FileS
 	}
 	cfg.Log.Info("restored the state from a snapshot that had arrived before the last stop", "snapshot", id, "index", content)
 	return restored, nil
-}
-
-func syncDirectory(path string) error {
-	dir, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	return dir.Sync()
 }

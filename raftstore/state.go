@@ -61,7 +61,7 @@ func bboltOptions(lockTimeout time.Duration) *bbolt.Options {
 // openFile opens a bbolt file after it has looked at every page of it, so that a
 // damaged file is refused with a sentence and does not end the process later.
 func openFile(path string, lockTimeout time.Duration) (*bbolt.DB, error) {
-	if err := checkFile(path, lockTimeout); err != nil {
+	if err := prepareFile(path, lockTimeout); err != nil {
 		return nil, err
 	}
 	db, err := bbolt.Open(path, 0o600, bboltOptions(lockTimeout))
@@ -71,13 +71,14 @@ func openFile(path string, lockTimeout time.Duration) (*bbolt.DB, error) {
 	return db, nil
 }
 
-// checkFile reads the whole file at path, if there is one.
-func checkFile(path string, lockTimeout time.Duration) error {
+// prepareFile reads the whole file at path, or makes it when it is missing. Its
+// name is durable when the caller has synced the directory.
+func prepareFile(path string, lockTimeout time.Duration) error {
 	info, err := os.Stat(path)
-	if errors.Is(err, os.ErrNotExist) || (err == nil && info.Size() == 0) {
-		return nil
-	}
-	if err != nil {
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return makeFile(path, lockTimeout)
+	case err != nil:
 		return fmt.Errorf("look at %s: %w", path, err)
 	}
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{ReadOnly: true, Timeout: lockTimeout})
@@ -86,7 +87,27 @@ func checkFile(path string, lockTimeout time.Duration) error {
 	}
 	defer db.Close()
 	if err := db.View(func(tx *bbolt.Tx) error { return checkPages(tx, info.Size()) }); err != nil {
-		return fmt.Errorf("%s is damaged (%w): move it away to look at it later, remove this node from the mesh and let it join again", path, err)
+		return damaged(path, err)
+	}
+	return nil
+}
+
+// makeFile makes an empty bbolt file under another name first: a power cut leaves
+// it whole or not at all, and a file that is not whole is damaged.
+func makeFile(path string, lockTimeout time.Duration) error {
+	unfinished := path + ".new"
+	if err := os.Remove(unfinished); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("make %s: %w", path, err)
+	}
+	db, err := bbolt.Open(unfinished, 0o600, bboltOptions(lockTimeout)) // syncs it
+	if err == nil {
+		err = db.Close()
+	}
+	if err == nil {
+		err = os.Rename(unfinished, path)
+	}
+	if err != nil {
+		return fmt.Errorf("make %s (is the disk full?): %w", path, err)
 	}
 	return nil
 }
@@ -124,9 +145,13 @@ func explainOpen(path string, err error) error {
 	case errors.Is(err, bbolterrors.ErrTimeout):
 		return fmt.Errorf("open %s: another process has it open (is meshd already running on this directory?)", path)
 	case errors.Is(err, bbolterrors.ErrInvalid), errors.Is(err, bbolterrors.ErrChecksum), errors.Is(err, bbolterrors.ErrVersionMismatch):
-		return fmt.Errorf("%s is damaged (%w): move it away to look at it later, remove this node from the mesh and let it join again", path, err)
+		return damaged(path, err)
 	}
 	return fmt.Errorf("open %s: %w", path, err)
+}
+
+func damaged(path string, err error) error {
+	return fmt.Errorf("%s is damaged (%w): move it away to look at it later, remove this node from the mesh and let it join again", path, err)
 }
 
 // openState opens state.db and checks whose it is; a new file is made ready.

@@ -26,7 +26,7 @@ type Store struct {
 	cfg       Config
 	logs      *logStore
 	state     atomic.Pointer[bbolt.DB]
-	snapshots *raft.FileSnapshotStore
+	snapshots *snapshotStore
 	stream    *ownedStream
 	transport *raft.NetworkTransport
 	raft      *raft.Raft
@@ -62,7 +62,7 @@ func Open(cfg Config) (_ *Store, err error) {
 		return nil, err
 	}
 	s := &Store{cfg: cfg, closed: make(chan struct{})}
-	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+	if err := makeDirectory(cfg.Dir); err != nil {
 		return nil, fmt.Errorf("make the store's directory: %w", err)
 	}
 	if s.logs, err = openLog(cfg, s.stop); err != nil {
@@ -92,8 +92,7 @@ func (s *Store) openFiles() error {
 		return err
 	}
 	var err error
-	s.snapshots, err = raft.NewFileSnapshotStoreWithLogger(s.cfg.Dir, retainedSnapshots, newRaftLogger(s.cfg.Log))
-	if err != nil {
+	if s.snapshots, err = openSnapshots(s.cfg); err != nil {
 		return fmt.Errorf("open the snapshots: %w", err)
 	}
 	db, err := openState(s.cfg)
@@ -105,7 +104,15 @@ func (s *Store) openFiles() error {
 	if err != nil {
 		return err
 	}
-	return s.checkHistory()
+	if err := s.checkHistory(); err != nil {
+		return err
+	}
+	// From here on this server votes and acknowledges: not into files whose names
+	// a power cut may take.
+	if err := syncDirectory(s.cfg.Dir); err != nil {
+		return fmt.Errorf("make the store's files durable: %w", err)
+	}
+	return nil
 }
 
 // removeLeftovers deletes what a crash has left half done.
