@@ -82,10 +82,7 @@ func (d *Disk) Cut(r *rand.Rand) *Image {
 }
 
 func (f fate) content(file *node) *content {
-	if len(file.writes) == 0 {
-		return file.durable
-	}
-	c := file.durable.clone()
+	c := file.durable.clone() // the disk goes on
 	for _, w := range file.writes {
 		switch {
 		case w.data != nil && f.happens(f.torn):
@@ -149,4 +146,24 @@ func (i *Image) Sum() [sha256.Size]byte {
 		fmt.Fprintf(hash, "%q %x\n", path, i.files[path].sum())
 	}
 	return [sha256.Size]byte(hash.Sum(nil))
+}
+
+// Disk is a disk that holds the image, all of it durable, as if it lay at path.
+func (i *Image) Disk(path string) *Disk {
+	d := &Disk{path: filepath.Clean(path), root: newDir(), under: map[*Op]func(){}, strange: map[string]bool{}}
+	at := func(below string) (*node, string) {
+		dir, name := filepath.Split(below)
+		return d.find(filepath.Join(d.path, dir)), name
+	}
+	put := func(below string, n *node) {
+		parent, name := at(below)
+		parent.children[name], parent.kept[name] = n, n
+	}
+	for _, dir := range i.dirs { // each after its parent
+		put(dir, newDir())
+	}
+	for below, c := range i.files {
+		put(below, &node{durable: c.clone(), length: c.size})
+	}
+	return d
 }

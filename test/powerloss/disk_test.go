@@ -26,7 +26,7 @@ func rename(from, to string) []Event { return whole(Op{Kind: Rename, Path: from,
 // "path=content" in order.
 func states(t *testing.T, events []Event) map[string]bool {
 	t.Helper()
-	disk := &Disk{path: "/d", root: newDir(), under: map[*Op]func(){}, strange: map[string]bool{}}
+	disk := (&Image{}).Disk("/d")
 	for _, e := range events {
 		disk.Play(e)
 	}
@@ -128,6 +128,22 @@ func TestTornWrite(t *testing.T) {
 			}
 			content = content[512:]
 		}
+	}
+}
+
+// TestImageStays: what is played after a cut does not change the cut's image.
+func TestImageStays(t *testing.T) {
+	disk := (&Image{}).Disk("/d")
+	play := func(events []Event) {
+		for _, e := range events {
+			disk.Play(e)
+		}
+	}
+	play(concat(newFile("/d/f"), write("/d/f", 0, "old"), syncs("/d/f"), syncs("/d")))
+	image := disk.Cut(rand.New(rand.NewPCG(0, 0)))
+	play(concat(write("/d/f", 0, "newer"), syncs("/d/f"), rename("/d/f", "/d/g"), syncs("/d")))
+	if data, _ := image.File("f"); string(data) != "old" {
+		t.Errorf("f is %q", data)
 	}
 }
 
