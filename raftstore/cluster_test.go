@@ -20,16 +20,85 @@ import (
 // that does ten other things.
 const patience = 60 * time.Second
 
-// network is TCP on the loopback, with cables that can be cut.
+// network is TCP on the loopback, with cables that can be cut, and that can hold
+// back what goes one way.
 type network struct {
 	mu    sync.Mutex
 	nodes map[string]string // address → node
 	cut   map[[2]string]bool
 	conns map[net.Conn][2]string
+	// held has, by sender and receiver, what is closed when it flows again.
+	held map[[2]string]chan struct{}
 }
 
 func newNetwork() *network {
-	return &network{nodes: map[string]string{}, cut: map[[2]string]bool{}, conns: map[net.Conn][2]string{}}
+	return &network{
+		nodes: map[string]string{}, cut: map[[2]string]bool{}, conns: map[net.Conn][2]string{}, held: map[[2]string]chan struct{}{},
+	}
+}
+
+// hold keeps back everything that one node sends to another until heal; nothing
+// is lost.
+func (n *network) hold(from, to string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.held[[2]string{from, to}] == nil {
+		n.held[[2]string{from, to}] = make(chan struct{})
+	}
+}
+
+func (n *network) flows(from, to string) <-chan struct{} {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.held[[2]string{from, to}]
+}
+
+// wire is the dialling end of a connection, where both ways can be held.
+type wire struct {
+	net.Conn
+	network  *network
+	from, to string
+	once     sync.Once
+	closed   chan struct{}
+}
+
+func (w *wire) await(from, to string) error {
+	for {
+		flows := w.network.flows(from, to)
+		if flows == nil {
+			return nil
+		}
+		select {
+		case <-flows:
+		case <-w.closed:
+			return net.ErrClosed
+		}
+	}
+}
+
+func (w *wire) Write(b []byte) (int, error) {
+	if err := w.await(w.from, w.to); err != nil {
+		return 0, err
+	}
+	return w.Conn.Write(b)
+}
+
+func (w *wire) Read(b []byte) (int, error) {
+	n, err := w.Conn.Read(b)
+	if held := w.await(w.to, w.from); held != nil {
+		return 0, held
+	}
+	return n, err
+}
+
+func (w *wire) Close() error {
+	w.once.Do(func() {
+		close(w.closed)
+		w.network.mu.Lock()
+		delete(w.network.conns, w)
+		w.network.mu.Unlock()
+	})
+	return w.Conn.Close()
 }
 
 func cable(a, b string) [2]string {
@@ -48,7 +117,7 @@ func (n *network) isolate(node string, others ...string) {
 	}
 	for conn, between := range n.conns {
 		if n.cut[between] {
-			conn.Close()
+			conn.(*wire).Conn.Close()
 			delete(n.conns, conn)
 		}
 	}
@@ -58,6 +127,10 @@ func (n *network) heal() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	clear(n.cut)
+	for between, flows := range n.held {
+		close(flows)
+		delete(n.held, between)
+	}
 }
 
 // stream is one node's plug.
@@ -81,7 +154,8 @@ func (n *network) listen(t testing.TB, node, address string) *stream {
 
 func (s *stream) Dial(address raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
 	s.network.mu.Lock()
-	between := cable(s.node, s.network.nodes[string(address)])
+	to := s.network.nodes[string(address)]
+	between := cable(s.node, to)
 	cut := s.network.cut[between]
 	s.network.mu.Unlock()
 	if cut {
@@ -97,8 +171,9 @@ func (s *stream) Dial(address raft.ServerAddress, timeout time.Duration) (net.Co
 		conn.Close()
 		return nil, errors.New("the cable is cut")
 	}
-	s.network.conns[conn] = between
-	return conn, nil
+	w := &wire{Conn: conn, network: s.network, from: s.node, to: to, closed: make(chan struct{})}
+	s.network.conns[w] = between
+	return w, nil
 }
 
 // cluster is a mesh of stores in this process.
