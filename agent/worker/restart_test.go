@@ -109,7 +109,7 @@ func TestStartingWithoutProcessIsNotRunAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, c := range []struct{ boot, reason string }{{boot, "meshd ended"}, {"another", "machine was started anew"}} {
+	for _, c := range []struct{ boot, reason string }{{boot, "before the script was started"}, {"another", "machine was started anew"}} {
 		dir := t.TempDir()
 		mark := filepath.Join(dir, "mark")
 		job := newJob("job", shell("a", "echo x >> "+mark), shell("b", "echo x >> "+mark))

@@ -29,6 +29,8 @@ type deadly struct {
 	members []*node
 	// tried are the points that a process has died at.
 	tried map[failpoint.Point]bool
+	// unlisted are the commands that are not in the ledger.
+	unlisted int
 }
 
 // newDeadly makes three voters and three members, all of the build with failpoints.
@@ -194,10 +196,8 @@ func TestEveryFailpoint(t *testing.T) {
 	d := newDeadly(t)
 	special := map[failpoint.Point]bool{
 		failpoint.ExitUnsynced: true, failpoint.ExitSynced: true,
-		// No document that is built in has a second step: package worker has these.
-		failpoint.Journal("step", failpoint.Unwritten): true, failpoint.Journal("step", failpoint.Unsynced): true, failpoint.Journal("step", failpoint.Synced): true,
 	}
-	for _, kind := range []string{"starting", "cancelling"} {
+	for _, kind := range []string{"starting", "step", "cancelling"} {
 		for _, stage := range []failpoint.Stage{failpoint.Unwritten, failpoint.Unsynced, failpoint.Synced} {
 			special[failpoint.Journal(kind, stage)] = true
 		}
@@ -218,15 +218,11 @@ func TestEveryFailpoint(t *testing.T) {
 		d.atWorkers(rows)
 	}
 	d.atStart()
+	d.atStep()
 	d.atCancel()
 	d.atExitAlone()
 	d.atRecovery()
 
-	for p := range special {
-		if strings.HasPrefix(string(p), "journal-step-") {
-			d.tried[p] = true
-		}
-	}
 	for _, row := range failpoint.Table() {
 		if !d.tried[row.Point] {
 			t.Errorf("nothing died at %s", row.Point)
@@ -249,8 +245,8 @@ func (d *deadly) oneCommandEach() {
 		}
 		known += len(page.Commands)
 	}
-	if known != len(d.sent) {
-		d.t.Errorf("the mesh has %d commands, %d were sent", known, len(d.sent))
+	if sent := len(d.sent) + d.unlisted; known != sent {
+		d.t.Errorf("the mesh has %d commands, %d were sent", known, sent)
 	}
 }
 
@@ -392,6 +388,51 @@ func (d *deadly) touch(file string) {
 	d.t.Helper()
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		d.t.Fatal(err)
+	}
+}
+
+// atStep: the result of a step and the start of the next are one frame.
+func (d *deadly) atStep() {
+	d.t.Helper()
+	marks := filepath.Join(d.dir, "steps")
+	step := func(name string) string {
+		return fmt.Sprintf(`{"name":%q,"action":"aws:runShellScript","inputs":{"runCommand":["echo $AWS_SSM_INSTANCE_ID %s >> %s"]}}`, name, name, marks)
+	}
+	_, err := d.client.CreateDocument(d.t.Context(), &ssm.CreateDocumentInput{
+		Name: aws.String("two-steps"), DocumentType: types.DocumentTypeCommand, DocumentFormat: types.DocumentFormatJson,
+		Content: aws.String(`{"schemaVersion":"2.2","description":"two steps","mainSteps":[` + step("first") + "," + step("second") + `]}`),
+	})
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	points := d.stages("step", "")
+	in := &ssm.SendCommandInput{DocumentName: aws.String("two-steps")}
+	for _, n := range d.members {
+		in.InstanceIds = append(in.InstanceIds, n.id)
+	}
+	out, err := d.client.SendCommand(d.t.Context(), in)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	d.unlisted++
+	for n, p := range points {
+		d.dead(n, p, true)
+		d.start(n)
+	}
+	c := d.settled(*out.Command.CommandId)
+	data, err := os.ReadFile(marks)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	for n, p := range points {
+		want, first, second := neverRan, 1, 0 // said of the second step
+		if p == failpoint.Journal("step", failpoint.Unwritten) {
+			want, second = ranWhole, 1 // the first step's end is in its status file
+		}
+		ran := func(name string) int { return strings.Count(string(data), n.id+" "+name+"\n") }
+		if got := outcome(c.invocations[n.id]); got != want || ran("first") != first || ran("second") != second {
+			d.t.Errorf("%s: %q, the steps ran %d and %d times", p, got, ran("first"), ran("second"))
+		}
 	}
 }
 
