@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
@@ -123,6 +124,8 @@ func (a *app) readDocumentFile(path string, o documentOptions) (*documentFile, e
 		return nil, fmt.Errorf("%s has more than %d bytes: a document has up to 64 KiB", path, maxDocumentFile)
 	case len(bytes.TrimSpace(content)) == 0:
 		return nil, fmt.Errorf("%s is empty", path)
+	case !utf8.Valid(content):
+		return nil, fmt.Errorf("%s is not a text in UTF-8", path)
 	}
 	f := &documentFile{content: string(content), docType: o.docType}
 	if f.format, err = documentFormat(path, content, o.format); err != nil {
