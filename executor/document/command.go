@@ -7,7 +7,8 @@ import (
 	"strings"
 )
 
-// Document is a Command document.
+// Document is a Command document, or a Policy document, which is written in the
+// same language.
 type Document struct {
 	SchemaVersion string
 	Description   string
@@ -28,162 +29,173 @@ type Step struct {
 	path         string // of the inputs in the document, for sentences
 }
 
-var (
-	stepNames      = regexp.MustCompile(`\A[a-zA-Z0-9_]{1,128}\z`)
-	parameterNames = regexp.MustCompile(`\A[a-zA-Z0-9]+\z`)
-)
+var stepNames = regexp.MustCompile(`\A[a-zA-Z0-9_]{1,128}\z`)
 
-// Parse reads a Command document of schema 1.2, 2.0 or 2.2, in JSON.
-// Whatever the program would not honour is refused. An error is a sentence that
-// says where in the document what is wrong.
+// Parse reads the JSON of a Command document as a node of the mesh does that runs
+// it: whatever Validate accepts, and the schema versions 2.0.1 to 2.0.3, which
+// SSM's agent knows and the service does not. The error is an *Error.
 func Parse(content []byte) (*Document, error) {
-	p := &documentParser{documentText: content}
-	root, err := p.parseJSON()
+	root, err := parse(content, JSON)
 	if err != nil {
 		return nil, err
 	}
-	if err := p.document(root); err != nil {
+	c := &checker{docType: typeCommand}
+	if err := c.version(root, agentSchemas); err != nil {
 		return nil, err
 	}
-	return &p.Document, nil
+	if err := c.command(root); err != nil {
+		return nil, err
+	}
+	return &c.Document, nil
 }
 
-type documentParser struct {
-	documentText
+// checker reads one document.
+type checker struct {
+	docType string
 	Document
 }
 
-func (p *documentParser) document(root *node) error {
-	if root.kind != '{' {
-		return p.errorAt(root.offset, "The document is not an object.")
-	}
-	version := root.field("schemaVersion")
+// command reads a document of schema 1.x or 2.x after its version.
+func (c *checker) command(root *node) error {
 	body, other := "mainSteps", "runtimeConfig"
-	switch {
-	case version == nil:
-		return p.errorAt(root.offset, `Missing "schemaVersion" in the document.`)
-	case version.kind != '"':
-		return p.errorAt(version.offset, "schemaVersion should be String")
-	case version.text == "1.2":
+	if c.SchemaVersion[0] == '1' {
 		body, other = other, body
-	case version.text == "2.0", version.text == "2.2":
-	case version.text == "0.3" || version.text == "1.0":
-		return p.errorAt(version.offset, "%s is not a valid schema version for Command document type", version.text)
-	default:
-		return p.errorAt(version.offset, "Document schema version is invalid. Value: %s", version.text)
 	}
-	p.SchemaVersion = version.text
-	err := p.onlyFields(root, "in the document", other, "$schema", "schemaVersion", "description", "parameters", body)
-	if err != nil {
+	if f := root.field(other); f != nil {
+		return f.errorf("Unknown property %q. Schema version %s has %q.", other, c.SchemaVersion, body)
+	}
+	if err := onlyFields(root, "in the document", "$schema", "schemaVersion", "description", "parameters", "runtimeConfig", "mainSteps"); err != nil {
 		return err
 	}
-	if p.Description, err = p.textOf(root, "description"); err != nil {
+	if err := c.head(root); err != nil {
 		return err
-	}
-	if parameters := root.field("parameters"); parameters != nil {
-		if err := p.parameters(parameters); err != nil {
-			return err
-		}
 	}
 	steps := root.field(body)
 	if steps == nil || len(steps.items)+len(steps.fields) == 0 {
-		return p.errorAt(root.offset, "Missing %q in the document.", body)
+		return root.errorf("Missing %q in the document.", body)
 	}
 	if body == "mainSteps" {
-		return p.mainSteps(steps)
+		return c.mainSteps(steps)
 	}
-	return p.runtimeConfig(steps)
+	return c.runtimeConfig(steps)
 }
 
-// onlyFields refuses members that are not known. absent is one that may be there
-// as null, as SSM's agent writes it.
-func (p *documentParser) onlyFields(n *node, where, absent string, known ...string) error {
+// head reads what most types have: description and parameters.
+func (c *checker) head(root *node) (err error) {
+	if c.Description, err = textField(root, "description", "in the document"); err != nil {
+		return err
+	}
+	if parameters := root.field("parameters"); parameters != nil {
+		return c.parameters(parameters)
+	}
+	return nil
+}
+
+// onlyFields refuses members that are not known.
+func onlyFields(n *node, where string, known ...string) error {
 	for _, f := range n.fields {
-		if !slices.Contains(known, f.name) && !(f.name == absent && f.value.kind == 'n') {
-			return p.errorAt(f.value.offset, "Unknown property %q %s.", f.name, where)
+		if !slices.Contains(known, f.name) {
+			return f.value.errorf("Unknown property %q %s.", f.name, where)
 		}
 	}
 	return nil
 }
 
-// textOf returns a member that must be a string where it is there.
-func (p *documentParser) textOf(n *node, name string) (string, error) {
+// textField returns a member that must be a string where it is there.
+func textField(n *node, name, where string) (string, error) {
 	value := n.field(name)
 	if value == nil {
 		return "", nil
 	}
 	if value.kind != '"' {
-		return "", p.errorAt(value.offset, "%q should be String", name)
+		return "", value.errorf("%q should be String %s.", name, where)
 	}
 	return value.text, nil
 }
 
+// stepFields are the members of a step of schema 2. SSM takes those of a runbook's
+// step as well and its agent does not regard them; so it is here.
+var stepFields = []string{"name", "action", "inputs", "settings", "precondition", "description",
+	"maxAttempts", "timeoutSeconds", "onFailure", "onCancel", "isCritical", "isEnd", "nextStep", "outputs"}
+
 // mainSteps are the steps of schema 2.
-func (p *documentParser) mainSteps(steps *node) error {
+func (c *checker) mainSteps(steps *node) error {
 	if steps.kind != '[' {
-		return p.errorAt(steps.offset, `"mainSteps" should be a list of steps.`)
+		return steps.errorf(`"mainSteps" should be a list of steps.`)
 	}
+	seen := make(map[string]bool)
 	for i, n := range steps.items {
-		if n.kind != '{' {
-			return p.errorAt(n.offset, "Step %d of mainSteps is not an object.", i+1)
-		}
-		name, err := p.textOf(n, "name")
+		name, action, err := stepHead(n, i, "mainSteps")
 		if err != nil {
 			return err
 		}
-		action, err := p.textOf(n, "action")
-		if err != nil {
-			return err
+		if seen[name] {
+			return n.errorf("Duplicate step names found in mainSteps of the document. The name is %q.", name)
 		}
-		if name == "" || action == "" {
-			missing := "name"
-			if name != "" {
-				missing = "action"
-			}
-			return p.errorAt(n.offset, "Missing %q in step detail. It is step %d of mainSteps.", missing, i+1)
-		}
+		seen[name] = true
 		where := fmt.Sprintf("in step %q", name)
-		if !stepNames.MatchString(name) {
-			return p.errorAt(n.offset, "StepName: %s is invalid. It may have letters, digits and _.", name)
-		}
-		if slices.ContainsFunc(p.Steps, func(s Step) bool { return s.Name == name }) {
-			return p.errorAt(n.offset, "Duplicate step names found in mainSteps of the document. The name is %q.", name)
-		}
-		if err := p.onlyFields(n, where, "", "name", "action", "inputs", "settings", "precondition", "description"); err != nil {
+		if err := onlyFields(n, where, stepFields...); err != nil {
 			return err
 		}
-		if _, err := p.textOf(n, "description"); err != nil {
+		if _, err := textField(n, "description", where); err != nil {
 			return err
 		}
 		step := Step{Name: name, Action: action, path: fmt.Sprintf("mainSteps[%d].inputs", i)}
 		inputs := n.field("inputs")
 		if inputs != nil && inputs.kind != '{' {
-			return p.errorAt(inputs.offset, `"inputs" should be a map %s.`, where)
+			return inputs.errorf(`"inputs" should be a map %s.`, where)
 		}
 		if condition := n.field("precondition"); condition != nil {
-			if step.precondition, err = p.precondition(condition, where); err != nil {
+			if step.precondition, err = c.precondition(condition, where); err != nil {
 				return err
 			}
 		}
-		if err := p.step(n, step, inputs, n.field("settings")); err != nil {
+		if err := c.step(n, step, inputs, n.field("settings")); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// stepHead returns the name and action that every step of schema 2 and of
+// runbooks has.
+func stepHead(n *node, index int, list string) (name, action string, err error) {
+	if n.kind != '{' {
+		return "", "", n.errorf("Step %d of %s is not an object.", index+1, list)
+	}
+	where := fmt.Sprintf("in step %d of %s", index+1, list)
+	if name, err = textField(n, "name", where); err != nil {
+		return "", "", err
+	}
+	if action, err = textField(n, "action", where); err != nil {
+		return "", "", err
+	}
+	switch {
+	case name == "":
+		return "", "", n.errorf(`Missing "name" in step detail. It is step %d of %s.`, index+1, list)
+	case action == "":
+		return "", "", n.errorf(`Missing "action" in step detail. It is step %d of %s, %q.`, index+1, list, name)
+	case !stepNames.MatchString(name):
+		return "", "", n.field("name").errorf("StepName: %s is invalid. It may have letters, digits and _.", name)
+	}
+	return name, action, nil
+}
+
 // runtimeConfig has the steps of schema 1.2: per plugin a list of properties,
 // each of which is one.
-func (p *documentParser) runtimeConfig(config *node) error {
+func (c *checker) runtimeConfig(config *node) error {
 	if config.kind != '{' {
-		return p.errorAt(config.offset, `"runtimeConfig" should be a map of plugins.`)
+		return config.errorf(`"runtimeConfig" should be a map of plugins.`)
 	}
-	for _, plugin := range config.fields {
-		n, where := plugin.value, fmt.Sprintf("in plugin %q", plugin.name)
-		if n.kind != '{' {
-			return p.errorAt(n.offset, "The configuration is not an object %s.", where)
+	for _, f := range config.fields {
+		n, where := f.value, fmt.Sprintf("in plugin %q", f.name)
+		if _, known := plugins[f.name]; !known {
+			return n.errorf("Unknown plugin name: %s. It is one of runtimeConfig.", f.name)
 		}
-		if err := p.onlyFields(n, where, "", "properties", "settings", "description"); err != nil {
+		if n.kind != '{' {
+			return n.errorf("The configuration is not an object %s.", where)
+		}
+		if err := onlyFields(n, where, "properties", "settings", "description"); err != nil {
 			return err
 		}
 		properties := n.field("properties")
@@ -192,21 +204,21 @@ func (p *documentParser) runtimeConfig(config *node) error {
 			entries = properties.items
 		}
 		if properties == nil || len(entries) == 0 {
-			return p.errorAt(n.offset, `Missing "properties" %s.`, where)
+			return n.errorf(`Missing "properties" %s.`, where)
 		}
 		for i, entry := range entries {
 			if entry.kind != '{' && entry.kind != '"' {
-				return p.errorAt(entry.offset, `"properties" should be a map, or a list of maps, %s.`, where)
+				return entry.errorf(`"properties" should be a map, or a list of maps, %s.`, where)
 			}
-			step := Step{Name: plugin.name, Action: plugin.name, path: fmt.Sprintf("runtimeConfig.%s.properties", plugin.name)}
+			step := Step{Name: f.name, Action: f.name, path: fmt.Sprintf("runtimeConfig.%s.properties", f.name)}
 			if properties.kind == '[' {
 				step.path += fmt.Sprintf("[%d]", i)
 			}
 			if i > 0 {
 				// PluginName must name one step: the first has the plugin's name.
-				step.Name = fmt.Sprintf("%d.%s", i, plugin.name)
+				step.Name = fmt.Sprintf("%d.%s", i, f.name)
 			}
-			if err := p.step(n, step, entry, n.field("settings")); err != nil {
+			if err := c.step(n, step, entry, n.field("settings")); err != nil {
 				return err
 			}
 		}
@@ -215,42 +227,32 @@ func (p *documentParser) runtimeConfig(config *node) error {
 }
 
 // step adds a step, after what both kinds of schema have in common.
-func (p *documentParser) step(n *node, step Step, inputs, settings *node) error {
-	if _, known := plugins[step.Action]; !known {
-		return p.errorAt(n.offset, "Unknown plugin name: %s. It is the action of step %q.", step.Action, step.Name)
+func (c *checker) step(n *node, step Step, inputs, settings *node) error {
+	plugin, known := plugins[step.Action]
+	if !known {
+		if action := n.field("action"); action != nil {
+			n = action
+		}
+		return n.errorf("Unknown plugin name: %s. It is the action of step %q.", step.Action, step.Name)
 	}
+	user := fmt.Sprintf("in step %q", step.Name)
 	if inputs != nil {
-		if err := p.references(inputs, step.Name, step.path); err != nil {
+		if err := c.references(inputs, user, step.path); err != nil {
 			return err
 		}
-		step.Inputs = inputs.value()
 	}
 	if settings != nil {
-		if err := p.references(settings, step.Name, "settings"); err != nil {
+		if err := c.references(settings, user, "settings"); err != nil {
 			return err
 		}
 	}
-	p.Steps = append(p.Steps, step)
-	return nil
-}
-
-// references refuses {{ name }} for what is no parameter, in all strings below n.
-func (p *documentParser) references(n *node, step, path string) error {
-	for _, match := range reference.FindAllStringSubmatch(n.text, -1) {
-		if n.kind == '"' && p.parameter(match[1]) == nil {
-			return p.errorAt(n.offset, "Parameter %q is not declared. It is used in step %q at %s.", match[1], step, path)
-		}
+	if err := plugin.check(n, inputs, user); err != nil {
+		return err
 	}
-	for i, item := range n.items {
-		if err := p.references(item, step, fmt.Sprintf("%s[%d]", path, i)); err != nil {
-			return err
-		}
+	if inputs != nil {
+		step.Inputs = plugin.canonical(inputs.value())
 	}
-	for _, f := range n.fields {
-		if err := p.references(f.value, step, path+"."+f.name); err != nil {
-			return err
-		}
-	}
+	c.Steps = append(c.Steps, step)
 	return nil
 }
 
@@ -266,26 +268,6 @@ func (d *Document) parameter(name string) *Parameter {
 // platformNames are those of SSM, in the order in which it lists them.
 var platformNames = []string{"Windows", "Linux", "MacOS"}
 
-// plugins are SSM's, with the platforms that they are for; whether this program
-// can execute one is for the node to say.
-var plugins = map[string][]string{
-	"aws:applications":        {"Windows"},
-	"aws:cloudWatch":          {"Windows"},
-	"aws:configureDocker":     {"Windows", "Linux"},
-	"aws:configurePackage":    {"Windows", "Linux"},
-	"aws:domainJoin":          {"Windows", "Linux"},
-	"aws:downloadContent":     platformNames,
-	"aws:psModule":            {"Windows"},
-	"aws:refreshAssociation":  platformNames,
-	"aws:runDockerAction":     {"Windows", "Linux"},
-	"aws:runDocument":         platformNames,
-	"aws:runPowerShellScript": platformNames,
-	"aws:runShellScript":      {"Linux", "MacOS"},
-	"aws:softwareInventory":   platformNames,
-	"aws:updateAgent":         {"Windows"},
-	"aws:updateSsmAgent":      platformNames,
-}
-
 // Platforms returns the platforms (Windows, Linux, MacOS) on which some step can
 // run.
 func (d *Document) Platforms() []string {
@@ -300,5 +282,5 @@ func (d *Document) Platforms() []string {
 
 func (s *Step) runsOn(platform string) bool {
 	wanted, restricted := s.precondition.platform()
-	return slices.Contains(plugins[s.Action], platform) && (!restricted || strings.EqualFold(wanted, platform))
+	return slices.Contains(plugins[s.Action].platforms, platform) && (!restricted || strings.EqualFold(wanted, platform))
 }

@@ -2,18 +2,8 @@ package document
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
-)
-
-var (
-	// reference is {{ name }}. Braces around anything else are text: scripts have
-	// their own use for them.
-	reference      = regexp.MustCompile(`\{\{\s*([a-zA-Z0-9_]+)\s*\}\}`)
-	wholeReference = regexp.MustCompile(`\A\{\{\s*([a-zA-Z0-9_]+)\s*\}\}\z`)
-	// storeReference names a parameter of the Parameter Store.
-	storeReference = regexp.MustCompile(`\{\{\s*ssm(?:-secure)?:[^{}]*\}\}`)
 )
 
 // Resolve makes tasks of the document's steps for a node of the platform (Linux,
@@ -39,7 +29,7 @@ func (d *Document) Resolve(given map[string][]string, platform string) ([]Task, 
 
 func (d *Document) task(step *Step, values map[string]any, platform string) Task {
 	task := Task{Name: step.Name, Action: step.Action}
-	if !slices.Contains(plugins[step.Action], platform) {
+	if !slices.Contains(plugins[step.Action].platforms, platform) {
 		if d.SchemaVersion == "2.2" {
 			task.Skip = fmt.Sprintf("Step execution skipped due to unsupported plugin: %s. Step name: %s", step.Action, step.Name)
 		} else {

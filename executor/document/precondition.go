@@ -21,28 +21,26 @@ func (c *precondition) String() string {
 }
 
 // precondition reads a step's. where names the step.
-func (p *documentParser) precondition(n *node, where string) (*precondition, error) {
+func (c *checker) precondition(n *node, where string) (*precondition, error) {
 	if n.kind != '{' {
-		return nil, p.errorAt(n.offset, `"precondition" should be a map %s.`, where)
+		return nil, n.errorf(`"precondition" should be a map %s.`, where)
 	}
-	c := &precondition{odd: len(n.fields) != 1}
+	if err := c.references(n, where, "precondition"); err != nil {
+		return nil, err
+	}
+	read := &precondition{odd: len(n.fields) != 1}
 	for _, f := range n.fields {
-		c.operator = f.name
-		c.odd = c.odd || f.name != "StringEquals" || f.value.kind != '[' || len(f.value.items) != 2
-		for i, item := range f.value.items {
-			c.odd = c.odd || item.kind != '"'
-			c.args = append(c.args, item.text)
-			for _, match := range reference.FindAllStringSubmatch(item.text, -1) {
-				if p.parameter(match[1]) == nil {
-					return nil, p.errorAt(item.offset, "Parameter %q is not declared. It is used %s at precondition.%s[%d].", match[1], where, f.name, i)
-				}
-			}
+		read.operator = f.name
+		read.odd = read.odd || f.name != "StringEquals" || f.value.kind != '[' || len(f.value.items) != 2
+		for _, item := range f.value.items {
+			read.odd = read.odd || item.kind != '"'
+			read.args = append(read.args, item.text)
 		}
 	}
-	if wanted, ok := c.platform(); ok && !reference.MatchString(wanted) && !slices.ContainsFunc(platformNames, func(name string) bool { return strings.EqualFold(name, wanted) }) {
-		return nil, p.errorAt(n.offset, "Invalid precondition, unrecognized values [platformType, %s] encountered. It is %s.", wanted, where)
+	if wanted, ok := read.platform(); ok && !reference.MatchString(wanted) && !slices.ContainsFunc(platformNames, func(name string) bool { return strings.EqualFold(name, wanted) }) {
+		return nil, n.errorf("Invalid precondition, unrecognized values [platformType, %s] encountered. It is %s.", wanted, where)
 	}
-	return c, nil
+	return read, nil
 }
 
 // platform returns what platformType is compared with, where it is.

@@ -1,0 +1,70 @@
+package document
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+)
+
+var (
+	// reference is {{ name }}. Braces around anything else are text: scripts have
+	// their own use for them.
+	reference      = regexp.MustCompile(`\{\{\s*([a-zA-Z0-9_]+)\s*\}\}`)
+	wholeReference = regexp.MustCompile(`\A\{\{\s*([a-zA-Z0-9_]+)\s*\}\}\z`)
+	// storeReference names a parameter of the Parameter Store.
+	storeReference = regexp.MustCompile(`\{\{\s*ssm(?:-secure)?:[^{}]*\}\}`)
+	// anyReference is whatever one of SSM's languages replaces.
+	anyReference = regexp.MustCompile(`\{\{\s*([a-zA-Z0-9_]+|[a-zA-Z0-9_-]+:[^{}]*?|[a-zA-Z0-9_]+\.[^{}\s]*?)\s*\}\}`)
+	// systemReference is {{ global:NAME }} and its kin, which only runbooks have.
+	systemReference = regexp.MustCompile(`\{\{\s*((?:global|automation|variable):[a-zA-Z0-9_.]+)\s*\}\}`)
+)
+
+// hasReference tells whether a value is given at run time: nothing can be said of
+// it when the document is created.
+func hasReference(n *node) bool {
+	return n.kind == '"' && anyReference.MatchString(n.text)
+}
+
+// walk calls visit with every text below n, in maps' values and lists' elements,
+// and its path.
+func walk(n *node, path string, visit func(n *node, path string) error) error {
+	if n.kind == '"' {
+		return visit(n, path)
+	}
+	for i, item := range n.items {
+		if err := walk(item, fmt.Sprintf("%s[%d]", path, i), visit); err != nil {
+			return err
+		}
+	}
+	for _, f := range n.fields {
+		below := f.name
+		if path != "" {
+			below = path + "." + f.name
+		}
+		if err := walk(f.value, below, visit); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// references refuses {{ name }} for what is no parameter, in all texts below n.
+// user says what uses it: `in step "x"`.
+func (c *checker) references(n *node, user, path string) error {
+	return walk(n, path, func(n *node, path string) error { return c.parametersIn(n, user+" at "+path) })
+}
+
+func (c *checker) parametersIn(n *node, where string) error {
+	if !strings.Contains(n.text, "{{") {
+		return nil
+	}
+	for _, match := range reference.FindAllStringSubmatch(n.text, -1) {
+		if c.parameter(match[1]) == nil {
+			return n.errorf("Parameter %q is not declared. It is used %s.", match[1], where)
+		}
+	}
+	if match := systemReference.FindStringSubmatch(n.text); match != nil {
+		return n.errorf("Parameter %q is not declared: only Automation documents have it. It is used %s.", match[1], where)
+	}
+	return nil
+}

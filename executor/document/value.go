@@ -1,0 +1,191 @@
+package document
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"unicode/utf8"
+)
+
+// fits tells whether a value is of a parameter's type.
+func fits(parameterType string, value any) bool {
+	list, isList := value.([]any)
+	switch parameterType {
+	case TypeString:
+		_, ok := value.(string)
+		return ok
+	case TypeStringList:
+		return isList && !slices.ContainsFunc(list, func(v any) bool { _, ok := v.(string); return !ok })
+	case typeInteger:
+		number, _ := value.(json.Number)
+		_, err := number.Int64()
+		return err == nil
+	case typeBoolean:
+		_, ok := value.(bool)
+		return ok
+	case typeStringMap:
+		_, ok := value.(map[string]any)
+		return ok
+	case typeMapList:
+		return isList && !slices.ContainsFunc(list, func(v any) bool { _, ok := v.(map[string]any); return !ok })
+	}
+	return false
+}
+
+// parseText reads a value that is given as JSON text.
+func parseText(text string) (any, bool) {
+	n, err := parse([]byte(text), JSON)
+	if err != nil {
+		return nil, false
+	}
+	return n.value(), true
+}
+
+// textOf is a value inside a longer text: compact JSON, if it is no string.
+func textOf(value any) string {
+	if s, ok := value.(string); ok {
+		return s
+	}
+	var text bytes.Buffer
+	encoder := json.NewEncoder(&text)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(value); err != nil {
+		return "" // cannot be: value comes from JSON
+	}
+	return strings.TrimSuffix(text.String(), "\n")
+}
+
+// parse makes a value of the parameter's type of what a command gives: a list of
+// strings, for every type.
+func (p *Parameter) parse(given []string) (any, bool) {
+	if p.Type == TypeStringList {
+		list := make([]any, len(given))
+		for i, s := range given {
+			list[i] = s
+		}
+		return list, true
+	}
+	if p.Type == typeMapList && len(given) != 1 {
+		list := make([]any, len(given))
+		for i, s := range given {
+			list[i], _ = parseText(s)
+		}
+		return list, fits(p.Type, list)
+	}
+	if len(given) != 1 {
+		return nil, false
+	}
+	if p.Type == TypeString {
+		return given[0], true
+	}
+	value, ok := parseText(given[0])
+	if !ok {
+		return nil, false
+	}
+	if _, single := value.(map[string]any); single && p.Type == typeMapList {
+		value = []any{value}
+	}
+	return value, fits(p.Type, value)
+}
+
+// CheckParameters checks what a command gives for the document's parameters. The
+// error is one or more sentences, without values: they may be secrets.
+func (d *Document) CheckParameters(given map[string][]string) error {
+	var problems []string
+	for i := range d.Parameters {
+		p := &d.Parameters[i]
+		values, there := given[p.Name]
+		if !there {
+			if p.Default == nil {
+				problems = append(problems, fmt.Sprintf("Parameter %q is required and not given.", p.Name))
+			}
+			continue
+		}
+		problems = append(problems, p.check(values)...)
+	}
+	for _, name := range slices.Sorted(maps.Keys(given)) {
+		if d.parameter(name) == nil {
+			problems = append(problems, fmt.Sprintf("Parameter %q is not one of the document's, which are: %s.", name, d.parameterNames()))
+		}
+	}
+	if problems == nil {
+		return nil
+	}
+	return sentence(strings.Join(problems, " "))
+}
+
+func (d *Document) parameterNames() string {
+	if len(d.Parameters) == 0 {
+		return "none"
+	}
+	names := make([]string, len(d.Parameters))
+	for i := range d.Parameters {
+		names[i] = d.Parameters[i].Name
+	}
+	return strings.Join(names, ", ")
+}
+
+// check returns what is wrong with the given values.
+func (p *Parameter) check(given []string) []string {
+	refuse := func(format string, args ...any) []string {
+		return []string{fmt.Sprintf("Parameter %q ", p.Name) + fmt.Sprintf(format, args...)}
+	}
+	if _, ok := p.parse(given); !ok {
+		if p.Type == TypeString {
+			return refuse("is a String and must have exactly one value, not %d.", len(given))
+		}
+		return refuse("has a value that is not of its type %s.", p.Type)
+	}
+	if below(len(given), p.MinItems) {
+		return refuse("must have at least %s.", count(*p.MinItems, "value"))
+	}
+	if beyond(len(given), p.MaxItems) {
+		return refuse("must have at most %s.", count(*p.MaxItems, "value"))
+	}
+	for _, value := range given {
+		switch characters := utf8.RuneCountInString(value); {
+		case storeReference.MatchString(value):
+			return refuse("refers to the Parameter Store, which this version does not have: give the value itself.")
+		case strings.ContainsRune(value, 0):
+			return refuse("holds the character NUL, which no script can.")
+		case below(characters, p.MinChars):
+			return refuse("must have at least %s.", count(*p.MinChars, "character"))
+		case beyond(characters, p.MaxChars):
+			return refuse("must have at most %s.", count(*p.MaxChars, "character"))
+		case p.AllowedValues != nil && !slices.Contains(p.AllowedValues, value):
+			return refuse("must be one of: %s.", strings.Join(p.AllowedValues, ", "))
+		case p.pattern != nil:
+			if problem := p.pattern.refuses(value); problem != "" {
+				return refuse(problem, p.AllowedPattern)
+			}
+		}
+	}
+	return nil
+}
+
+func below(n int, minimum *int) bool  { return minimum != nil && n < *minimum }
+func beyond(n int, maximum *int) bool { return maximum != nil && n > *maximum }
+
+func count(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return fmt.Sprintf("%d %s", n, what)
+}
+
+// values returns every parameter's value: what is given, where it fits, else the
+// default.
+func (d *Document) values(given map[string][]string) map[string]any {
+	values := make(map[string]any, len(d.Parameters))
+	for i := range d.Parameters {
+		p := &d.Parameters[i]
+		values[p.Name] = p.Default
+		if texts, there := given[p.Name]; there && p.check(texts) == nil {
+			values[p.Name], _ = p.parse(texts)
+		}
+	}
+	return values
+}
