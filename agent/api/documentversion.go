@@ -42,8 +42,8 @@ type newVersion struct {
 	attachments                      []types.AttachmentsSource
 }
 
-// check validates the content for a document of the type and makes a version of
-// it, without number.
+// check validates the content for a document of the type, which may be "" as in a
+// request, and makes a version of it, without number.
 func (n *newVersion) check(docType string) (raftstore.DocumentVersion, error) {
 	var v raftstore.DocumentVersion
 	if len(n.attachments) > 0 {
@@ -61,7 +61,7 @@ func (n *newVersion) check(docType string) (raftstore.DocumentVersion, error) {
 	if err != nil {
 		return v, documentRefusal(err)
 	}
-	if docType == string(types.DocumentTypeCommand) {
+	if docType == "" || docType == string(types.DocumentTypeCommand) {
 		if _, err := runnable(content, format); err != nil {
 			return v, err
 		}
@@ -125,16 +125,13 @@ func (c *call) createDocument(in *ssm.CreateDocumentInput) (*ssm.CreateDocumentO
 		content: aws.ToString(in.Content), format: in.DocumentFormat, versionName: in.VersionName,
 		display: in.DisplayName, targetType: in.TargetType, attachments: in.Attachments,
 	}
-	docType := string(in.DocumentType)
-	if docType == "" {
-		docType = string(types.DocumentTypeCommand)
-	}
-	version, err := content.check(docType)
+	version, err := content.check(string(in.DocumentType))
 	if err != nil {
 		return nil, err
 	}
-	if in.DocumentType == "" && !strings.HasPrefix(version.SchemaVersion, "1.") {
-		return nil, refuse(codeInvalidDocumentSchema, "Document type is required for schema version %s. Give DocumentType, such as Command.", version.SchemaVersion)
+	docType := string(in.DocumentType)
+	if docType == "" {
+		docType = string(types.DocumentTypeCommand) // the only type that may be left out
 	}
 	if raftstore.CountDocuments(c) >= maxDocuments {
 		return nil, refuse("DocumentLimitExceeded", "The mesh has %d documents, as many as it may have. Delete some (DeleteDocument).", maxDocuments)
