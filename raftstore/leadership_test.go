@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/raft"
 )
@@ -313,4 +314,47 @@ func TestTransferLeadership(t *testing.T) {
 		t.Error("a lone server handed its leadership over")
 	}
 	alone.write("a", "1")
+}
+
+// What the followers have answered before a question is on its way for long, and
+// arrives after it; another server leads meanwhile. It proves nothing.
+func TestAnswersThatWereHeldBackProveNothing(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 3, func(cfg *Config) {
+		// So long that the old leader believes in itself until it hears of the other.
+		cfg.HeartbeatTimeout, cfg.ElectionTimeout, cfg.LeaderLeaseTimeout = 4*time.Second, 4*time.Second, 4*time.Second
+	})
+	ctx := testContext(t)
+	for round := range 4 {
+		c.write("k", fmt.Sprint("then ", round))
+		c.ensureSame()
+		old, now := c.leader(), fmt.Sprint("now ", round)
+		for _, other := range c.others(old) {
+			c.network.hold(other, old.id)
+		}
+		var running sync.WaitGroup
+		running.Go(func() { _ = old.store.TransferLeadership(ctx) }) // whose answer is held back as well
+		c.waitFor("another leader to accept a write", func() bool {
+			for _, node := range c.nodes {
+				if node != old && node.store.IsLeader() {
+					_, err := node.store.Apply(ctx, put("k", now))
+					return err == nil
+				}
+			}
+			return !old.store.IsLeader() // or too late
+		})
+		asked := old.store.answers.sending()
+		running.Go(func() {
+			err := old.store.ConfirmedView(ctx, func(r Reader) error {
+				if value, _, _ := r.Get("k"); string(value) != now {
+					t.Errorf("read %q from the old leader, acknowledged was %q", value, now)
+				}
+				return nil
+			})
+			t.Logf("the old leader says: %v", err)
+		})
+		c.waitFor("the question", func() bool { return old.store.answers.sending() > asked || !old.store.IsLeader() })
+		c.network.heal()
+		running.Wait()
+	}
 }
