@@ -259,13 +259,19 @@ func (a *app) commandOutput(ctx context.Context, id string, o outputOptions) err
 	if err != nil {
 		return err
 	}
+	if o.follow {
+		// A moment ago it may have been sent, and have no nodes yet.
+		if err := a.until(ctx, c, id, func(course *course) bool { return course.state.Resolved }); err != nil {
+			return err
+		}
+	}
 	invocation, err := c.oneInvocation(ctx, id, o.node)
 	if err != nil {
 		return err
 	}
 	node := aws.ToString(invocation.InstanceId)
 	if o.follow {
-		if err := a.untilBegun(ctx, c, id, node); err != nil {
+		if err := a.until(ctx, c, id, hasBegun(node)); err != nil {
 			return err
 		}
 		if invocation, err = c.oneInvocation(ctx, id, node); err != nil {
@@ -326,20 +332,28 @@ func (c *client) oneInvocation(ctx context.Context, id, given string) (types.Com
 	return found[0], nil
 }
 
-// untilBegun waits until a node has begun with a command, or will not.
-func (a *app) untilBegun(ctx context.Context, c *client, id, node string) error {
-	begun, stop := context.WithCancel(ctx)
+// until watches a command until there is what enough wants, or it is done.
+func (a *app) until(ctx context.Context, c *client, id string, enough func(*course) bool) error {
+	watching, stop := context.WithCancel(ctx)
 	defer stop()
 	w := newWatcher(c, func(course *course) {
-		if i, known := course.nodes[node]; known && (i.StartedAt != nil || ended(i.Status) || i.Status == "InProgress") {
+		if enough(course) {
 			stop()
 		}
 	}, a.say)
-	_, err := w.follow(begun, id)
-	if begun.Err() != nil && ctx.Err() == nil {
+	_, err := w.follow(watching, id)
+	if watching.Err() != nil && ctx.Err() == nil {
 		return nil
 	}
 	return err
+}
+
+// hasBegun: the node has begun, or will not.
+func hasBegun(node string) func(*course) bool {
+	return func(course *course) bool {
+		i, known := course.nodes[node]
+		return known && (i.StartedAt != nil || ended(i.Status) || i.Status == "InProgress")
+	}
 }
 
 // copyOutput copies a step's output from where it begins. With follow it goes on

@@ -8,8 +8,12 @@ import (
 	"net/http"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ssm"
+	"github.com/aws/aws-sdk-go-v2/service/ssm/types"
 	"github.com/aws/smithy-go"
 
 	"fleetmesh/agent/meshapi"
@@ -123,5 +127,29 @@ func TestFollowWaitsForTheNode(t *testing.T) {
 	var refusal smithy.APIError
 	if err := a.copyOutput(t.Context(), read, &meshapi.ReadOutputInput{}, false, &out); !errors.As(err, &refusal) {
 		t.Errorf("without --follow: %v", err)
+	}
+}
+
+// TestFollowFromTheStart: a command that was sent a moment ago has no nodes yet.
+func TestFollowFromTheStart(t *testing.T) {
+	m := newFakeMesh(t)
+	var resolved atomic.Bool
+	m.on("Mesh.WatchCommand", func([]byte) (any, error) {
+		out := &meshapi.WatchCommandOutput{Index: 1, Status: "Pending"}
+		if !resolved.CompareAndSwap(false, true) {
+			out = &meshapi.WatchCommandOutput{Index: 2, Status: "Success", Resolved: true, Done: true, TargetCount: 1, Invocations: []meshapi.InvocationChange{change(web1, "web-1", "Success", 0, "")}}
+		}
+		return out, nil
+	})
+	m.on("ListCommandInvocations", func([]byte) (any, error) {
+		out := &ssm.ListCommandInvocationsOutput{}
+		if resolved.Load() {
+			out.CommandInvocations = []types.CommandInvocation{{InstanceId: aws.String(web1), CommandPlugins: []types.CommandPlugin{{Name: aws.String("step")}}}}
+		}
+		return out, nil
+	})
+	m.always("Mesh.ReadOutput", &meshapi.ReadOutputOutput{Data: []byte("all"), NextOffset: 3, Ended: true})
+	if r := m.run("command", "output", commandID, "--node", web1, "--follow"); r.code != 0 || r.out != "all" {
+		t.Errorf("%+v", r)
 	}
 }
