@@ -7,7 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
+	"os"
 	"strconv"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -38,6 +42,143 @@ func TestCutOffLeader(t *testing.T) {
 	w.heal()
 	m.awaitOnline(3)
 	m.await("a write through it", func() error { _, err := l.write(t.Context(), leader); return err })
+}
+
+// TestDeposedLeaderIsRefused: a job that a leader has sent arrives when another
+// leads and has told the client that the job was cancelled. The node refuses it by
+// its term.
+func TestDeposedLeaderIsRefused(t *testing.T) {
+	w := newNetwork(t)
+	m := newMeshOn(t, w, 4, func(i int) []string {
+		if i == 3 {
+			return []string{"--member-only"}
+		}
+		return nil
+	}, nil)
+	m.awaitRest(3, 0)
+	l := newLedger(m)
+	target := m.nodes[3]
+	if _, err := l.send(t.Context(), 0, 1, target); err != nil { // leaves a warm connection
+		t.Fatal(err)
+	}
+	l.prove()
+	deposed := m.leader()
+	w.loseOneWay(hosts(deposed), hosts(target))
+	id, err := l.send(t.Context(), 0, 1, target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The kernel goes on sending what the stopped leader has handed to it.
+	m.await("the job on its way", func() error {
+		if unsent(t, deposed, target) == 0 {
+			return errors.New("nothing is on its way")
+		}
+		return nil
+	})
+	deposed.process.Process.Signal(syscall.SIGSTOP)
+	resumed := false
+	defer func() {
+		if !resumed {
+			deposed.process.Process.Signal(syscall.SIGCONT)
+		}
+	}()
+	next := l.through([]*node{target})
+	m.await("its cancellation by another leader", func() error {
+		_, err := next.CancelCommand(t.Context(), &ssm.CancelCommandInput{CommandId: &id})
+		return err
+	})
+	if states := l.prove(); states["Cancelled/Cancelled"] != 1 {
+		t.Fatalf("the job did not end before it arrived: %v", states)
+	}
+	w.heal()
+	m.await("the late job's arrival", func() error {
+		if n := unsent(t, deposed, target); n > 0 {
+			return fmt.Errorf("%d bytes are on their way", n)
+		}
+		return nil
+	})
+	deposed.process.Process.Signal(syscall.SIGCONT)
+	resumed = true
+	m.awaitOnline(4)
+	if _, err := l.send(t.Context(), 0, 1, target); err != nil {
+		t.Fatal(err)
+	}
+	l.prove()
+	if r := l.runs()[l.sent[id].token]; len(r) != 0 {
+		t.Error("a job of a deposed leader ran, after it had been reported as cancelled")
+	}
+}
+
+// unsent is how many bytes from one node to another's port are not acknowledged.
+func unsent(t *testing.T, from, to *node) int {
+	t.Helper()
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/net/tcp", from.process.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ip := netip.MustParseAddr(to.address).As4()
+	remote := fmt.Sprintf("%02X%02X%02X%02X:%04X", ip[3], ip[2], ip[1], ip[0], 7947)
+	total := 0
+	for line := range strings.Lines(string(data)) {
+		f := strings.Fields(line) // sl, local, remote, state, tx:rx
+		if len(f) < 5 || f[2] != remote {
+			continue
+		}
+		queue, _, _ := strings.Cut(f[4], ":")
+		n, err := strconv.ParseInt(queue, 16, 64)
+		if err != nil {
+			t.Fatalf("read %q: %v", line, err)
+		}
+		total += int(n)
+	}
+	return total
+}
+
+// TestNobodyLeads: every client is told so, soon and clearly, and nothing is done.
+func TestNobodyLeads(t *testing.T) {
+	m := newMesh(t, 3, anyNode)
+	m.awaitRest(3, 0)
+	l := newLedger(m)
+	alive := m.others(m.leader())[0]
+	for _, n := range m.others(alive) {
+		m.kill(n)
+	}
+	endpoint := "https://" + alive.address + ":7947"
+	for range 2 { // the first may still find a leader's traces
+		took, err := l.write(t.Context(), alive)
+		t.Logf("a request took %s", took)
+		if !refusedFor(err, "ServiceUnavailable") {
+			t.Errorf("a request: %v", err)
+		}
+	}
+	for _, line := range [][]string{
+		{"meshctl", "--endpoint", endpoint, "run", "--nodes", alive.id, "--", "touch " + m.dir + "/ran"},
+		{"meshctl", "--endpoint", endpoint, "node", "list"},
+		{"aws", "--endpoint-url", endpoint, "ssm", "send-command", "--document-name", "AWS-RunShellScript", "--instance-ids", alive.id, "--parameters", "commands=touch " + m.dir + "/ran"},
+	} {
+		from := time.Now()
+		_, exit, err := m.run(line[0], line[1:]...)
+		t.Logf("%s took %s: %d, %v", line[0], time.Since(from), exit, err)
+		if exit == 0 || !strings.Contains(err.Error(), "ServiceUnavailable") || !strings.Contains(err.Error(), "no leader") {
+			t.Errorf("%v ended with %d: %v", line, exit, err)
+		}
+		if line[0] == "meshctl" && exit != 4 {
+			t.Errorf("%v ended with %d, want 4", line, exit)
+		}
+	}
+	for _, n := range m.nodes {
+		if n.process == nil {
+			m.start(n)
+		}
+	}
+	m.awaitOnline(3)
+	if _, err := l.send(t.Context(), 0, 3, m.nodes...); err != nil {
+		t.Fatal(err)
+	}
+	l.prove()
+	if _, err := os.Stat(m.dir + "/ran"); err == nil {
+		t.Error("a refused command ran")
+	}
 }
 
 // write changes something through one node, once.

@@ -341,8 +341,9 @@ func (n *Node) SocketClient() *http.Client {
 
 // testLog keeps the end of a node's log, shown when the test fails.
 type testLog struct {
-	mu    sync.Mutex
-	lines []string
+	mu     sync.Mutex
+	lines  []string
+	errors []string // all lines of level ERROR
 }
 
 var _ io.Writer = (*testLog)(nil)
@@ -351,6 +352,9 @@ func (l *testLog) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.lines = append(l.lines, string(p))
+	if strings.Contains(string(p), "level=ERROR") {
+		l.errors = append(l.errors, string(p))
+	}
 	if len(l.lines) > 400 {
 		l.lines = l.lines[len(l.lines)-200:]
 	}
@@ -361,6 +365,19 @@ func (l *testLog) tail() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return strings.Join(l.lines, "")
+}
+
+// Errors are the lines of level ERROR that the nodes have logged.
+func (m *Mesh) Errors() []string {
+	var all []string
+	for _, n := range m.Nodes {
+		n.log.mu.Lock()
+		for _, line := range n.log.errors {
+			all = append(all, n.Name+": "+line)
+		}
+		n.log.mu.Unlock()
+	}
+	return all
 }
 
 // Mesh is the client of the Mesh.* operations against this node; it does not
