@@ -3,6 +3,7 @@ package api
 import (
 	"fmt"
 	"strings"
+	"time"
 )
 
 // health is what the state of the mesh is judged by. Names are shown to people:
@@ -15,7 +16,21 @@ type health struct {
 	others      int // enrolled nodes that hold no store
 	eligible    int // of others, those that may vote
 	lostMembers int // of others, those that do not answer
+	// clocks are the nodes whose clock is wrong; undecided: the voters' clocks differ,
+	// and no majority agrees.
+	clocks    []wrongClock
+	undecided bool
 }
+
+// wrongClock is a node whose clock is ahead of the mesh's, or behind when negative.
+type wrongClock struct {
+	name  string
+	ahead time.Duration
+}
+
+// tolerableSkew is what a clock may be wrong by before people are bothered; from 15
+// minutes on clients that go by it are refused, from a day on nodes.
+const tolerableSkew = time.Minute
 
 type nodeHealth struct {
 	name  string
@@ -70,10 +85,37 @@ func (h health) advice() []string {
 	case h.tolerance() == 0 && len(h.voters) > 1:
 		out = append(out, "One more voter that fails stops all writes.")
 	}
+	out = append(out, h.clockAdvice()...)
 	if h.lostMembers > 0 {
 		out = append(out, fmt.Sprintf("%s not answer; `meshctl node list` shows which. What is sent to them waits.", plural(h.lostMembers, "member does", "members do")))
 	}
 	return out
+}
+
+// maxNamed bounds how many nodes one sentence names.
+const maxNamed = 10
+
+func (h health) clockAdvice() []string {
+	var out []string
+	if h.undecided {
+		out = append(out, "The voters' clocks differ, and no majority of them agrees: the mesh goes on by the time that it had, or by its leader's. Set all of them right.")
+	}
+	if len(h.clocks) == 0 {
+		return out
+	}
+	var wrong []string
+	for _, c := range h.clocks[:min(len(h.clocks), maxNamed)] {
+		where := "ahead"
+		if c.ahead < 0 {
+			where = "behind"
+		}
+		wrong = append(wrong, fmt.Sprintf("%s is %s %s", c.name, c.ahead.Abs().Round(time.Second), where))
+	}
+	if more := len(h.clocks) - len(wrong); more > 0 {
+		wrong = append(wrong, fmt.Sprintf("and %d more", more))
+	}
+	return append(out, fmt.Sprintf("%s wrong, compared with the mesh's: %s. Set it right, best by a time service; a node that is a day behind, or some days ahead, takes no more jobs.",
+		plural(len(h.clocks), "clock is", "clocks are"), strings.Join(wrong, ", ")))
 }
 
 func plural(n int, one, many string) string {

@@ -65,7 +65,7 @@ type bed struct {
 	key    pki.MeshKey
 	ca     *pki.CA
 	meshID string
-	clock  *clock
+	clock  *testClock
 	log    *logBuffer
 
 	leader, member *Face
@@ -84,19 +84,19 @@ type bed struct {
 	forward func(*peer.ForwardRequest, bool) (*peer.ForwardResponse, error)
 }
 
-// clock is now, moved by what a test says.
-type clock struct {
+// testClock is now, moved by what a test says.
+type testClock struct {
 	mu  sync.Mutex
 	off time.Duration
 }
 
-func (c *clock) now() time.Time {
+func (c *testClock) now() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return time.Now().Add(c.off)
 }
 
-func (c *clock) move(d time.Duration) {
+func (c *testClock) move(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.off += d
@@ -121,7 +121,7 @@ func (b *logBuffer) String() string {
 
 func newBed(t *testing.T) *bed {
 	t.Helper()
-	b := &bed{t: t, key: pki.NewMeshKey(), meshID: uuid.NewString(), clock: &clock{}, log: &logBuffer{}, alive: map[string]bool{leaderID: true}}
+	b := &bed{t: t, key: pki.NewMeshKey(), meshID: uuid.NewString(), clock: &testClock{}, log: &logBuffer{}, alive: map[string]bool{leaderID: true}}
 	var err error
 	b.store, err = raftstore.Open(raftstore.Config{
 		Dir: t.TempDir(), NodeID: leaderID, Address: "127.0.0.1:7947", Stream: &idleStream{closed: make(chan struct{})},

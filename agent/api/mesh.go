@@ -1,9 +1,13 @@
 package api
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
+	"time"
 
 	"fleetmesh/agent/meshapi"
+	"fleetmesh/internal/clock"
 	"fleetmesh/raftstore"
 )
 
@@ -67,8 +71,37 @@ func (c *call) status(*meshapi.StatusInput) (*meshapi.StatusOutput, error) {
 			h.standBys = append(h.standBys, node)
 		}
 	}
+	c.compareClocks(&h, out.Voters, names)
 	out.FailureTolerance, out.Advice = h.tolerance(), list(h.advice())
 	return out, nil
+}
+
+// compareClocks finds the wrong ones among the clocks of enrolled nodes.
+func (c *call) compareClocks(h *health, voters []string, names map[string]string) {
+	clocks := c.face.cfg.Clock
+	if clocks == nil {
+		return
+	}
+	self := c.face.cfg.NodeID
+	ahead := clocks.Ahead()
+	ahead[self] = 0
+	var votes []time.Duration
+	for _, id := range voters {
+		if by, known := ahead[id]; known {
+			votes = append(votes, by)
+		}
+	}
+	if _, agreed := clock.Agreed(votes, len(voters)); !agreed && len(votes) == len(voters) {
+		h.undecided = true
+	}
+	own := clocks.Own().Sub(c.now) // this machine's clock, compared with the mesh's
+	for id, by := range ahead {
+		name, enrolled := names[id]
+		if by += own; enrolled && by.Abs() >= tolerableSkew {
+			h.clocks = append(h.clocks, wrongClock{shownName(name, id), by})
+		}
+	}
+	slices.SortFunc(h.clocks, func(a, b wrongClock) int { return cmp.Compare(a.name, b.name) })
 }
 
 func shownName(name, id string) string {

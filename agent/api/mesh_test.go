@@ -76,6 +76,8 @@ func TestAdvice(t *testing.T) {
 		{"one of five is down", health{leading: true, voters: nodes("++++-")}, 1, []string{"n4"}},
 		{"a stand-by is down", health{leading: true, voters: nodes("+++"), standBys: nodes("-")}, 1, []string{"1 stand-by does not answer: n0"}},
 		{"members are lost", health{leading: true, voters: nodes("+++"), others: 5, lostMembers: 2}, 1, []string{"2 members do not answer"}},
+		{"a clock is wrong", health{leading: true, voters: nodes("+++"), clocks: []wrongClock{{"n1", -time.Hour}}}, 1, []string{"1 clock is wrong, compared with the mesh's: n1 is 1h0m0s behind."}},
+		{"the voters' clocks differ", health{leading: true, voters: nodes("+++"), undecided: true, clocks: make([]wrongClock, maxNamed+2)}, 1, []string{"no majority", "and 2 more"}},
 		{"no majority", health{voters: nodes("+--")}, 0, []string{"1 of 3 voters answer and 2 are needed. Bring back n1, n2."}},
 		{"no leader yet", health{voters: nodes("+++")}, 1, []string{"enough voters answer"}},
 		{"nothing known", health{}, 0, []string{"knows no voter"}},

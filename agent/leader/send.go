@@ -172,7 +172,7 @@ func jobFor(c *activeCommand, nodeID string, now time.Time) peer.Job {
 	return peer.Job{
 		CommandID: c.command.ID, NodeID: nodeID,
 		DocumentName: c.command.DocumentName, DocumentVersion: c.command.DocumentVersion, Document: c.command.Document,
-		Parameters: c.input.Parameters,
+		Parameters:  c.input.Parameters,
 		StartWithin: c.command.DeliverUntil.Sub(now), ExpiresWithin: c.command.ExpiresAt.Sub(now), Epoch: c.command.Epoch,
 	}
 }

@@ -190,7 +190,7 @@ func (s *thief) orders(n *meshtest.Node) map[string]error {
 	err := make(map[string]error)
 	_, err["jobs"] = s.client.Jobs(ctx, to, &peer.JobsRequest{Fence: fence, Jobs: []peer.Job{{
 		CommandID: "00000000-0000-4000-8000-00000000beef", NodeID: n.ID, DocumentName: "AWS-RunShellScript", DocumentVersion: "1",
-		Document:   json.RawMessage(`{"schemaVersion":"2.2","mainSteps":[{"action":"aws:runShellScript","name":"x","inputs":{"runCommand":["touch ` + marker + `"]}}]}`),
+		Document:    json.RawMessage(`{"schemaVersion":"2.2","mainSteps":[{"action":"aws:runShellScript","name":"x","inputs":{"runCommand":["touch ` + marker + `"]}}]}`),
 		StartWithin: time.Hour, ExpiresWithin: 2 * time.Hour, Epoch: 1,
 	}}})
 	_, err["cancel"] = s.client.Cancel(ctx, to, &peer.CancelRequest{Fence: fence, CommandIDs: []string{"x"}})
