@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"fleetmesh/internal/durable"
 )
 
 // ErrDirectoryComplete is returned by Init and Join for a directory that already
@@ -56,10 +58,18 @@ func (d directory) claim() (unlock func(), err error) {
 	if complete {
 		return nil, fmt.Errorf("%w: %s; nothing was changed", ErrDirectoryComplete, string(d))
 	}
-	if err := os.MkdirAll(string(d), 0o700); err != nil {
+	if err := durable.MakeDir(d.path("identity")); err != nil {
 		return nil, fmt.Errorf("make the node's directory: %w", err)
 	}
-	return d.lock()
+	if unlock, err = d.lock(); err != nil {
+		return nil, err
+	}
+	// A run that was killed may have made directories without a sync.
+	if err := errors.Join(durable.SyncDir(string(d)), durable.SyncDir(filepath.Dir(string(d)))); err != nil {
+		unlock()
+		return nil, fmt.Errorf("make the node's directory: %w", err)
+	}
+	return unlock, nil
 }
 
 // lockPatience is how long lock waits: a meshd that was just told to end gets the
@@ -104,58 +114,12 @@ func (d directory) complete() (bool, error) {
 	return true, nil
 }
 
-// writeFile replaces path as a whole: a crash leaves the old content or the new,
-// never a part. Mode 0600; the parent is made with 0700.
-func writeFile(path string, data []byte) error {
-	parent := filepath.Dir(path)
-	if err := os.MkdirAll(parent, 0o700); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	temporary := path + ".new"
-	// Made anew, never opened: what lies there may be a crash's, or, where others
-	// may write into the parent, a trap of theirs.
-	if err := os.Remove(temporary); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	file, err := os.OpenFile(temporary, os.O_CREATE|os.O_WRONLY|os.O_EXCL, 0o600)
-	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	_, err = file.Write(data)
-	if err == nil {
-		err = file.Sync()
-	}
-	if closeErr := file.Close(); err == nil {
-		err = closeErr
-	}
-	if err == nil {
-		err = os.Rename(temporary, path)
-	}
-	if err != nil {
-		os.Remove(temporary)
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	return syncDirectory(parent)
-}
-
-func syncDirectory(path string) error {
-	dir, err := os.Open(path)
-	if err != nil {
-		return fmt.Errorf("sync %s: %w", path, err)
-	}
-	defer dir.Close()
-	if err := dir.Sync(); err != nil {
-		return fmt.Errorf("sync %s: %w", path, err)
-	}
-	return nil
-}
-
 func writeJSON(path string, v any) error {
 	data, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
-	return writeFile(path, append(data, '\n'))
+	return durable.WriteFile(path, append(data, '\n'))
 }
 
 func readJSON(path string, v any) error {

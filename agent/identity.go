@@ -12,6 +12,7 @@ import (
 	"os"
 	"sync"
 
+	"fleetmesh/internal/durable"
 	"fleetmesh/internal/pki"
 )
 
@@ -148,7 +149,7 @@ func (id *Identity) Replace(chainPEM []byte) error {
 	if err := id.use(chainPEM); err != nil {
 		return fmt.Errorf("take the new certificate: %w", err)
 	}
-	return writeFile(id.dir.certificate(), chainPEM)
+	return durable.WriteFile(id.dir.certificate(), chainPEM)
 }
 
 // TakeMeshKey keeps the mesh key: this node is to hold the store.
@@ -158,7 +159,7 @@ func (id *Identity) TakeMeshKey(raw []byte) error {
 		return fmt.Errorf("take the mesh key: it must have %d bytes, not %d", len(key), len(raw))
 	}
 	copy(key[:], raw)
-	if err := writeFile(id.dir.meshKey(), encodeMeshKey(key)); err != nil {
+	if err := durable.WriteFile(id.dir.meshKey(), encodeMeshKey(key)); err != nil {
 		return fmt.Errorf("take the mesh key: %w", err)
 	}
 	id.mu.Lock()

@@ -19,6 +19,7 @@ import (
 	"github.com/hashicorp/raft"
 	"go.yaml.in/yaml/v3"
 
+	"fleetmesh/internal/durable"
 	"fleetmesh/internal/pki"
 	"fleetmesh/raftstore"
 )
@@ -94,7 +95,7 @@ func Init(ctx context.Context, o InitOptions) (InitResult, error) {
 	if err != nil {
 		return InitResult{}, fmt.Errorf("encode the administrator's access: %w", err)
 	}
-	if err := writeFile(adminPath, admin); err != nil {
+	if err := durable.WriteFile(adminPath, admin); err != nil {
 		return InitResult{}, err
 	}
 	// Last, and with it the directory is complete.
@@ -208,7 +209,7 @@ func (b *birth) write(ctx context.Context, dir directory, config Config) error {
 	for path, data := range map[string][]byte{
 		dir.nodeKey(): b.keyPEM, dir.certificate(): b.certificate, dir.caFile(): b.caPEM, dir.meshKey(): encodeMeshKey(b.meshKey),
 	} {
-		if err := writeFile(path, data); err != nil {
+		if err := durable.WriteFile(path, data); err != nil {
 			return err
 		}
 	}
@@ -219,7 +220,7 @@ func (b *birth) write(ctx context.Context, dir directory, config Config) error {
 	if err != nil {
 		return err
 	}
-	if err := writeFile(ConfigPath(string(dir)), settings); err != nil {
+	if err := durable.WriteFile(ConfigPath(string(dir)), settings); err != nil {
 		return err
 	}
 	store, err := raftstore.Open(raftstore.Config{

@@ -19,6 +19,7 @@ import (
 	"fleetmesh/agent/meshapi"
 	"fleetmesh/agent/peer"
 	"fleetmesh/internal/awsjson"
+	"fleetmesh/internal/durable"
 	"fleetmesh/internal/pki"
 	"fleetmesh/raftstore"
 )
@@ -86,7 +87,7 @@ func Join(ctx context.Context, o JoinOptions) (JoinResult, error) {
 			return JoinResult{}, fmt.Errorf("make the node's key: %w", keyErr)
 		}
 		if keyPEM, err = pki.MarshalKey(key); err == nil {
-			err = writeFile(dir.nodeKey(), keyPEM)
+			err = durable.WriteFile(dir.nodeKey(), keyPEM)
 		}
 	}
 	if err != nil {
@@ -271,7 +272,7 @@ func keepEnrolment(dir directory, config Config, output *meshapi.EnrolOutput) er
 		return err
 	}
 	for _, file := range []struct{ path, content string }{{dir.caFile(), output.CACertificate}, {dir.certificate(), output.Certificate}} {
-		if err := writeFile(file.path, []byte(file.content)); err != nil {
+		if err := durable.WriteFile(file.path, []byte(file.content)); err != nil {
 			return err
 		}
 	}
@@ -279,7 +280,7 @@ func keepEnrolment(dir directory, config Config, output *meshapi.EnrolOutput) er
 	if err != nil {
 		return err
 	}
-	if err := writeFile(ConfigPath(string(dir)), settings); err != nil {
+	if err := durable.WriteFile(ConfigPath(string(dir)), settings); err != nil {
 		return err
 	}
 	return writeJSON(dir.identityFile(), identityFacts{Version: identityVersion, MeshID: output.MeshId, MeshName: output.MeshName, NodeID: output.NodeId})

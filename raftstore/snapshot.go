@@ -13,6 +13,8 @@ import (
 
 	"github.com/hashicorp/raft"
 	"go.etcd.io/bbolt"
+
+	"fleetmesh/internal/durable"
 )
 
 // The content of a snapshot, as it lies in snapshots/<id>/state.bin and goes to
@@ -108,7 +110,7 @@ func restoreState(cfg Config, source io.Reader) (db *bbolt.DB, replaced bool, er
 	if err := os.Rename(path, cfg.statePath()); err != nil {
 		return nil, false, fmt.Errorf("restore the state: %w", err)
 	}
-	if err := syncDirectory(cfg.Dir); err != nil {
+	if err := durable.SyncDir(cfg.Dir); err != nil {
 		return nil, true, fmt.Errorf("restore the state: %w", err)
 	}
 	db, err = openState(cfg)

@@ -14,6 +14,8 @@ import (
 	"github.com/hashicorp/raft"
 	"go.etcd.io/bbolt"
 	bbolterrors "go.etcd.io/bbolt/errors"
+
+	"fleetmesh/internal/durable"
 )
 
 // Store is one server's replica. Its methods may be called from any goroutine.
@@ -62,7 +64,7 @@ func Open(cfg Config) (_ *Store, err error) {
 		return nil, err
 	}
 	s := &Store{cfg: cfg, closed: make(chan struct{})}
-	if err := makeDirectory(cfg.Dir); err != nil {
+	if err := durable.MakeDir(cfg.Dir); err != nil {
 		return nil, fmt.Errorf("make the store's directory: %w", err)
 	}
 	if s.logs, err = openLog(cfg, s.stop); err != nil {
@@ -109,7 +111,7 @@ func (s *Store) openFiles() error {
 	}
 	// From here on this server votes and acknowledges: not into files whose names
 	// a power cut may take.
-	if err := syncDirectory(s.cfg.Dir); err != nil {
+	if err := errors.Join(durable.SyncDir(s.cfg.Dir), durable.SyncDir(filepath.Dir(s.cfg.Dir))); err != nil {
 		return fmt.Errorf("make the store's files durable: %w", err)
 	}
 	return nil

@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
 
+	"fleetmesh/internal/durable"
 	"fleetmesh/raftstore"
 )
 
@@ -156,38 +156,8 @@ func (g *Gate) write(file gateFile) error {
 	if err != nil {
 		return fmt.Errorf("encode gate: %w", err)
 	}
-	temporary := g.path + ".new"
-	if err := writeSynced(temporary, data); err != nil {
-		return fmt.Errorf("write gate: %w", err)
-	}
-	if err := os.Rename(temporary, g.path); err != nil {
-		return fmt.Errorf("write gate: %w", err)
-	}
-	dir, err := os.Open(filepath.Dir(g.path))
-	if err != nil {
-		return fmt.Errorf("write gate: %w", err)
-	}
-	defer dir.Close()
-	if err := dir.Sync(); err != nil {
+	if err := durable.WriteFile(g.path, data); err != nil {
 		return fmt.Errorf("write gate: %w", err)
 	}
 	return nil
-}
-
-// writeSynced makes a file; what lies at path, a crash's or anybody's, goes.
-func writeSynced(path string, data []byte) error {
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	file, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	if _, err := file.Write(data); err != nil {
-		return errors.Join(err, file.Close())
-	}
-	if err := file.Sync(); err != nil {
-		return errors.Join(err, file.Close())
-	}
-	return file.Close()
 }

@@ -1,13 +1,12 @@
 package raftstore
 
 import (
-	"errors"
-	"fmt"
-	"os"
 	"path/filepath"
 	"sync"
 
 	"github.com/hashicorp/raft"
+
+	"fleetmesh/internal/durable"
 )
 
 // snapshotStore is Raft's, and makes durable what that leaves open: Raft syncs the
@@ -48,7 +47,7 @@ type snapshotSink struct {
 func (s *snapshotSink) Close() error {
 	s.once.Do(func() {
 		if s.err = s.SnapshotSink.Close(); s.err == nil {
-			s.err = syncDirectory(s.path)
+			s.err = durable.SyncDir(s.path)
 		}
 	})
 	return s.err
@@ -58,34 +57,4 @@ func (s *snapshotSink) Close() error {
 func (s *snapshotSink) Cancel() error {
 	s.once.Do(func() { s.err = s.SnapshotSink.Cancel() })
 	return s.err
-}
-
-// makeDirectory makes a directory and those above it, durably.
-func makeDirectory(path string) error {
-	err := os.Mkdir(path, 0o700)
-	if errors.Is(err, os.ErrNotExist) {
-		if err = makeDirectory(filepath.Dir(path)); err == nil {
-			err = os.Mkdir(path, 0o700)
-		}
-	}
-	if errors.Is(err, os.ErrExist) {
-		// Perhaps a crash came before its name was durable.
-		if info, statErr := os.Stat(path); statErr != nil || !info.IsDir() {
-			return fmt.Errorf("%s is no directory", path)
-		}
-		err = nil
-	}
-	if err != nil {
-		return err
-	}
-	return syncDirectory(filepath.Dir(path))
-}
-
-func syncDirectory(path string) error {
-	dir, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	return dir.Sync()
 }

@@ -1,4 +1,4 @@
-package agent
+package durable
 
 import (
 	"os"
@@ -23,7 +23,7 @@ func TestWriteFileFollowsNobody(t *testing.T) {
 		if err == nil {
 			defer trap.Close()
 		}
-		if err := writeFile(path, []byte("content")); err != nil {
+		if err := WriteFile(path, []byte("content")); err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
 		info, err := os.Lstat(path)
@@ -42,5 +42,27 @@ func TestWriteFileFollowsNobody(t *testing.T) {
 	}
 	if _, err := os.Stat(elsewhere); err == nil {
 		t.Error("the link was followed")
+	}
+}
+
+func TestMakeDir(t *testing.T) {
+	dir := t.TempDir()
+	if err := MakeDir(filepath.Join(dir, "a", "b", "c")); err != nil {
+		t.Fatal(err)
+	}
+	if err := MakeDir(filepath.Join(dir, "a", "b", "c")); err != nil {
+		t.Errorf("again: %v", err)
+	}
+	if info, err := os.Stat(filepath.Join(dir, "a", "b")); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("%v, %v", info, err)
+	}
+	if err := WriteFile(filepath.Join(dir, "a", "d", "file"), nil); err != nil {
+		t.Error(err)
+	}
+	if err := MakeDir(filepath.Join(dir, "a", "d", "file", "e")); err == nil {
+		t.Error("a directory below a file was made")
+	}
+	if err := MakeDir(filepath.Join(dir, "a", "d", "file")); err == nil {
+		t.Error("a directory in the place of a file was made")
 	}
 }
