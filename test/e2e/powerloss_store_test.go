@@ -22,8 +22,13 @@ import (
 
 // storeNetwork is Raft's network of a few stores in this process.
 type storeNetwork struct {
+	patience  time.Duration // of an election
 	mu        sync.Mutex
 	addresses map[string]string // real ones, by those that Raft knows
+}
+
+func newStoreNetwork(patience time.Duration) *storeNetwork {
+	return &storeNetwork{patience: patience, addresses: map[string]string{}}
 }
 
 type storeStream struct {
@@ -41,8 +46,7 @@ func (s *storeStream) Dial(address raft.ServerAddress, timeout time.Duration) (n
 	return net.DialTimeout("tcp", real, timeout)
 }
 
-// open opens the store of server name in dir. Its log is short and its elections
-// are quick.
+// open opens the store of server name in dir. Its log is short.
 func (n *storeNetwork) open(dir, name string, fatal func(error)) (*raftstore.Store, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -55,7 +59,7 @@ func (n *storeNetwork) open(dir, name string, fatal func(error)) (*raftstore.Sto
 	return raftstore.Open(raftstore.Config{
 		Dir: filepath.Join(dir, name), NodeID: name, Address: address,
 		Stream: &storeStream{listener, n}, Log: quietLog(), Fatal: fatal,
-		HeartbeatTimeout: 60 * time.Millisecond, ElectionTimeout: 60 * time.Millisecond, LeaderLeaseTimeout: 60 * time.Millisecond, CommitTimeout: 10 * time.Millisecond,
+		HeartbeatTimeout: n.patience, ElectionTimeout: n.patience, LeaderLeaseTimeout: n.patience, CommitTimeout: 10 * time.Millisecond,
 		SnapshotThreshold: 1 << 20, TrailingLogs: 4,
 	})
 }
@@ -88,12 +92,9 @@ func storeChild(dir string, note func(string, ...any)) error {
 					// Long enough for several pages, now and then.
 					value := fmt.Sprintf("%d %s", i, strings.Repeat("x", (i*i*w*37)%9000))
 					var index uint64
-					for _, s := range stores {
-						if index, errs[w] = s.Apply(ctx, raftstore.Txn{Ops: []raftstore.Op{{Key: fmt.Sprintf("w/%d/%d", w, i%storeKeys), Value: []byte(value)}}}); errs[w] == nil {
-							break
-						}
+					if index, errs[w] = applyTo(ctx, stores, raftstore.Txn{Ops: []raftstore.Op{{Key: fmt.Sprintf("w/%d/%d", w, i%storeKeys), Value: []byte(value)}}}); errs[w] == nil {
+						note("ack %d %d %d\n", w, i, index)
 					}
-					note("ack %d %d %d\n", w, i, index)
 				}
 			})
 		}
@@ -101,7 +102,7 @@ func storeChild(dir string, note func(string, ...any)) error {
 		next += count
 		return errors.Join(errs...)
 	}
-	network := &storeNetwork{addresses: map[string]string{}}
+	network := newStoreNetwork(400 * time.Millisecond)
 	a, err := network.open(dir, "a", fatal)
 	if err != nil {
 		return err
@@ -138,7 +139,7 @@ func storeChild(dir string, note func(string, ...any)) error {
 	}
 	note("two\n")
 	for range 2 {
-		if err := errors.Join(write([]*raftstore.Store{a}, 10), a.Snapshot(), b.Snapshot()); err != nil {
+		if err := errors.Join(write([]*raftstore.Store{a, b}, 10), a.Snapshot(), b.Snapshot()); err != nil {
 			return err
 		}
 	}
@@ -155,8 +156,8 @@ func storeChild(dir string, note func(string, ...any)) error {
 	if err := awaitStore(ctx, stores, func(raftstore.Reader) error { return nil }); err != nil {
 		return err
 	}
-	note("term %d\n", max(a.Term(), b.Term()))
-	if err := write(stores, 10); err != nil && !errors.Is(err, raftstore.ErrNotLeader) {
+	note("term %d\n", min(a.Term(), b.Term()))
+	if err := write(stores, 10); err != nil {
 		return err
 	}
 	select {
@@ -164,6 +165,26 @@ func storeChild(dir string, note func(string, ...any)) error {
 		return err
 	default:
 		return nil
+	}
+}
+
+// applyTo writes through whichever of the stores leads. A write that has an unknown
+// outcome is made again: it says the same.
+func applyTo(ctx context.Context, stores []*raftstore.Store, txn raftstore.Txn) (index uint64, err error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for {
+		for _, s := range stores {
+			index, err = s.Apply(ctx, txn)
+			if !errors.Is(err, raftstore.ErrNotLeader) && !errors.Is(err, raftstore.ErrUnknownOutcome) {
+				return index, err
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return 0, errors.Join(err, ctx.Err())
+		case <-time.After(2 * time.Millisecond):
+		}
 	}
 }
 
@@ -203,12 +224,11 @@ func promisesOf(notes []string) (storePromises, error) {
 		var w, i int
 		var index uint64
 		switch n, _ := fmt.Sscanf(note, "ack %d %d %d", &w, &i, &index); {
-		case n == 3 && index > 0:
+		case n == 3:
 			p.acked[w], p.index = i, max(p.index, index)
 			if p.two {
 				p.indexOfTwo = p.index
 			}
-		case n == 3: // a leader that went; the outcome is unknown
 		case strings.HasPrefix(note, "try to add"):
 			p.adding = true
 		case strings.HasPrefix(note, "try"):
@@ -277,7 +297,7 @@ func TestPowerLossOfTheStore(t *testing.T) {
 			return err
 		}
 		fatal := make(chan error, 2)
-		network := &storeNetwork{addresses: map[string]string{}}
+		network := newStoreNetwork(60 * time.Millisecond)
 		var stores []*raftstore.Store
 		defer func() {
 			for _, s := range stores {
