@@ -17,8 +17,8 @@ type (
 
 const TypeStringList = document.TypeStringList
 
-// ParseDocument reads a Command document of schema 1.2, 2.0 or 2.2.
-func ParseDocument(content []byte) (*Document, error) { return document.Parse(content) }
+// ParseDocument reads a Command document in JSON.
+func ParseDocument(content []byte) (*Document, error) { return document.Parse(content, document.JSON) }
 
 // ExecutionTimeout is the longest that a command with the parameters may take.
 func ExecutionTimeout(d *Document, given map[string][]string) time.Duration {

@@ -41,7 +41,7 @@ var builtIns = sync.OnceValues(func() ([]BuiltIn, error) {
 		if err != nil {
 			return nil, fmt.Errorf("built-in document %s: %w", known.name, err)
 		}
-		document, err := Parse(content)
+		document, err := Parse(content, JSON)
 		if err != nil {
 			return nil, fmt.Errorf("built-in document %s: %w", known.name, err)
 		}

@@ -31,11 +31,11 @@ type Step struct {
 
 var stepNames = regexp.MustCompile(`\A[a-zA-Z0-9_]{1,128}\z`)
 
-// Parse reads the JSON of a Command document as a node of the mesh does that runs
-// it: whatever Validate accepts, and the schema versions 2.0.1 to 2.0.3, which
-// SSM's agent knows and the service does not. The error is an *Error.
-func Parse(content []byte) (*Document, error) {
-	root, err := parse(content, JSON)
+// Parse reads a Command document as a node of the mesh does that runs it: whatever
+// Validate accepts, and the schema versions 2.0.1 to 2.0.3, which SSM's agent
+// knows and the service does not. The error is an *Error.
+func Parse(content []byte, format Format) (*Document, error) {
+	root, err := parse(content, format)
 	if err != nil {
 		return nil, err
 	}

@@ -11,7 +11,7 @@ import (
 
 func mustParse(t *testing.T, content string) *Document {
 	t.Helper()
-	d, err := Parse([]byte(content))
+	d, err := Parse([]byte(content), JSON)
 	if err != nil {
 		t.Fatalf("%v in %s", err, content)
 	}
@@ -66,7 +66,7 @@ func TestParse(t *testing.T) {
 func TestParseSchema12(t *testing.T) {
 	d := mustParse(t, `{"schemaVersion":"1.2","parameters":{"p":{"type":"String"}},"mainSteps":null,"runtimeConfig":{
 		"aws:runShellScript":{"settings":{"startType":"Enabled"},"properties":[{"id":"0.aws:runShellScript","runCommand":["a"]},{"id":"1.aws:runShellScript","runCommand":["b"]}]},
-		"aws:domainJoin":{"properties":{"directoryId":"{{p}}"}},
+		"aws:domainJoin":{"properties":{"DirectoryId":"{{p}}"}},
 		"aws:cloudWatch":{"properties":"{{ p }}"}}}`)
 	var got []string
 	for _, s := range d.Steps {
@@ -111,7 +111,7 @@ func TestParseRefusals(t *testing.T) {
 		"name":                 {step22(`{"name":"a b","action":"aws:runShellScript"}`), "StepName: a b is invalid."},
 		"name twice":           {step22(ok + "," + ok), "Duplicate step names found in mainSteps of the document."},
 		"unknown plugin":       {step22(`{"name":"x","action":"aws:doesNotExist"}`), "Unknown plugin name: aws:doesNotExist. It is the action of step \"x\"."},
-		"unknown step key":     {step22(`{"name":"x","action":"aws:runShellScript","isEnd":true}`), `Unknown property "isEnd" in step "x".`},
+		"unknown step key":     {step22(`{"name":"x","action":"aws:runShellScript","isEnds":true}`), `Unknown property "isEnds" in step "x".`},
 		"inputs a list":        {step22(`{"name":"x","action":"aws:runShellScript","inputs":[]}`), `"inputs" should be a map in step "x".`},
 		"undeclared": {step22(`{"name":"x","action":"aws:runShellScript","inputs":{"runCommand":["a",{"k":"b {{ nope }}"}]}}`),
 			`Parameter "nope" is not declared. It is used in step "x" at mainSteps[0].inputs.runCommand[1].k. at Line: 1, Column: `},
@@ -134,7 +134,7 @@ func TestParseRefusals(t *testing.T) {
 		"default of map list":        {parameter(`{"type":"MapList","default":["x"]}`), `Wrong default value`},
 		"bounds":                     {parameter(`{"type":"String","minChars":3,"maxChars":2}`), "A minimum is above its maximum"},
 		"negative":                   {parameter(`{"type":"String","minChars":-1}`), `"minChars" should be a whole number`},
-		"pattern":                    {parameter(`{"type":"String","allowedPattern":"(?=a)"}`), `"allowedPattern" is not a regular expression of the RE2 language in the definition of parameter "p".`},
+		"pattern":                    {parameter(`{"type":"String","allowedPattern":"(a"}`), `"allowedPattern" is not a regular expression of Java in the definition of parameter "p": a ) is missing. at Line: 1, Column: 76`},
 		"allowed values":             {parameter(`{"type":"String","allowedValues":[]}`), `"allowedValues" should be a list that is not empty`},
 		"display":                    {parameter(`{"type":"String","displayType":"wide"}`), `"displayType" is neither`},
 		"interpolation":              {parameter(`{"type":"String","interpolationType":"X"}`), `"interpolationType" is not ENV_VAR`},
@@ -148,7 +148,7 @@ func TestParseRefusals(t *testing.T) {
 			`Parameter "c" is not declared. It is used in step "aws:runShellScript" at runtimeConfig.aws:runShellScript.properties[0].runCommand.`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if _, err := Parse([]byte(c.content)); err == nil || !strings.Contains(err.Error(), c.want) {
+			if _, err := Parse([]byte(c.content), JSON); err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("got %v, want %s", err, c.want)
 			}
 		})
@@ -173,9 +173,9 @@ func TestPlatforms(t *testing.T) {
 
 func TestExecutionTimeout(t *testing.T) {
 	d := mustParse(t, `{"schemaVersion":"2.2","parameters":{"s":{"type":"String","default":"100"}},"mainSteps":[
-		{"name":"a","action":"aws:runShellScript","inputs":{"timeoutSeconds":"{{ s }}"}},
-		{"name":"b","action":"aws:runShellScript","inputs":{"timeoutSeconds":20}},
-		{"name":"c","action":"aws:runShellScript","inputs":{}}]}`)
+		{"name":"a","action":"aws:runShellScript","inputs":{"runCommand":[],"timeoutSeconds":"{{ s }}"}},
+		{"name":"b","action":"aws:runShellScript","inputs":{"runCommand":[],"TimeoutSeconds":20}},
+		{"name":"c","action":"aws:runShellScript","inputs":{"runCommand":[]}}]}`)
 	for _, c := range []struct {
 		given map[string][]string
 		want  time.Duration
@@ -203,7 +203,7 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte(`{"schemaVersion":"1.2","runtimeConfig":{"aws:cloudWatch":{"properties":"{}"}}}`))
 	f.Add([]byte(`{"schemaVersion":"2.2","parameters":{"m":{"type":"MapList","default":[{"a":"<"}]},"e":{"type":"String","interpolationType":"ENV_VAR"}},"mainSteps":[{"name":"x","action":"aws:runShellScript","inputs":{"runCommand":["{{e}} {{m}}"]}}]}`))
 	f.Fuzz(func(t *testing.T, content []byte) {
-		d, err := Parse(content)
+		d, err := Parse(content, JSON)
 		if err != nil {
 			if d != nil || err.Error() == "" {
 				t.Fatalf("a refusal without a sentence, or with a document: %v", err)

@@ -15,15 +15,18 @@ const (
 type Error struct {
 	Code    string // SSM's exception
 	Message string // without the place
-	// Line and Column are where in the content, from 1; 0 where there is no place.
+	// Line and Column are where in the content, from 1; 0 where that is not known.
 	// Columns count characters.
 	Line, Column int
 }
 
 // Error is the message with the place, as SSM writes it.
 func (e *Error) Error() string {
-	if e.Line == 0 {
+	switch {
+	case e.Line == 0:
 		return e.Message
+	case e.Column == 0:
+		return fmt.Sprintf("%s at Line: %d", e.Message, e.Line)
 	}
 	return fmt.Sprintf("%s at Line: %d, Column: %d", e.Message, e.Line, e.Column)
 }

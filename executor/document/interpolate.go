@@ -1,6 +1,8 @@
 package document
 
 import (
+	"cmp"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -51,21 +53,46 @@ func (d *Document) task(step *Step, values map[string]any, platform string) Task
 	if text, ok := inputs.(string); ok {
 		// Schema 1.2 allows the properties as JSON text.
 		if parsed, ok := parseText(text); ok {
-			inputs = parsed
+			inputs = plugins[step.Action].canonical(parsed)
 		}
 	}
 	switch v := inputs.(type) {
 	case map[string]any:
 		task.Inputs = v
+		if lines, there := v["runCommand"]; there {
+			v["runCommand"] = flat(lines)
+		}
 	case nil:
 		task.Inputs = map[string]any{}
 	default:
 		task.Refuse = fmt.Sprintf("The properties of the plugin are no map once the parameters are replaced. Step name: %s", step.Name)
 	}
-	if r.store {
-		task.Refuse = fmt.Sprintf("The inputs refer to the Parameter Store, which this version does not have. Step name: %s", step.Name)
+	if r.store != "" {
+		task.Refuse = fmt.Sprintf("The inputs refer to %s of the Parameter Store, which this version does not have. Step name: %s", r.store, step.Name)
 	}
 	return task
+}
+
+// flat makes one list of lists in lists, as SSM's agent does with the lines of a
+// script: a reference among them may be to a list. Numbers and booleans are text.
+func flat(value any) any {
+	list, ok := value.([]any)
+	if !ok {
+		return value
+	}
+	lines := make([]any, 0, len(list))
+	for _, item := range list {
+		switch v := flat(item).(type) {
+		case []any:
+			lines = append(lines, v...)
+		case bool, json.Number:
+			lines = append(lines, textOf(v))
+		case nil:
+		default:
+			lines = append(lines, v)
+		}
+	}
+	return lines
 }
 
 // interpolation replaces references in a step's inputs, in a single pass: what a
@@ -75,7 +102,7 @@ type interpolation struct {
 	values   map[string]any
 	action   string
 	path     []string // of the maps' keys down to the string at hand
-	store    bool     // a reference to the Parameter Store was met
+	store    string   // the first reference to the Parameter Store that was met
 }
 
 // replace returns value with all references replaced, in maps' values and lists'
@@ -106,7 +133,7 @@ func (r *interpolation) replace(value any) any {
 // becomes the parameter's value with its type; others become text, in which, as
 // SSM has it, $$ stands for $.
 func (r *interpolation) text(s string) any {
-	r.store = r.store || storeReference.MatchString(s)
+	r.store = cmp.Or(r.store, storeReference.FindString(s))
 	if match := wholeReference.FindStringSubmatch(s); match != nil {
 		if value, ok := r.value(match[1]); ok && r.variable(match[1]) == "" {
 			return value
@@ -128,7 +155,7 @@ func (r *interpolation) text(s string) any {
 func (r *interpolation) value(name string) (any, bool) {
 	value, ok := r.values[name]
 	if text, isText := value.(string); isText && ok {
-		r.store = r.store || storeReference.MatchString(text)
+		r.store = cmp.Or(r.store, storeReference.FindString(text))
 	}
 	return value, ok && value != nil
 }

@@ -59,7 +59,7 @@ func TestResolve(t *testing.T) {
 		{Name: "bare", Action: "aws:runPowerShellScript", Inputs: map[string]any{}},
 		{Name: "windows", Action: "aws:psModule", Skip: "Step execution skipped due to unsupported plugin: aws:psModule. Step name: windows"},
 		{Name: "store", Action: "aws:runShellScript", Inputs: map[string]any{"runCommand": []any{"{{ssm:secret}}"}},
-			Refuse: "The inputs refer to the Parameter Store, which this version does not have. Step name: store"},
+			Refuse: "The inputs refer to {{ssm:secret}} of the Parameter Store, which this version does not have. Step name: store"},
 	} {
 		want.Environment = []string{"SSM_env=$(rm -rf /)"}
 		if !reflect.DeepEqual(tasks[i], want) {
@@ -71,7 +71,7 @@ func TestResolve(t *testing.T) {
 	}
 
 	old := mustParse(t, `{"schemaVersion":"1.2","parameters":{"p":{"type":"String","default":"{\"a\":1}"},"q":{"type":"String","default":"[]"}},"runtimeConfig":{
-		"aws:psModule":{"properties":[{}]},"aws:softwareInventory":{"properties":"{{p}}"},"aws:runDocument":{"properties":"{{q}}"}}}`)
+		"aws:psModule":{"properties":[{"source":"x"}]},"aws:softwareInventory":{"properties":"{{p}}"},"aws:runDocument":{"properties":"{{q}}"}}}`)
 	tasks, err = old.Resolve(nil, "Linux")
 	if err != nil {
 		t.Fatal(err)

@@ -6,9 +6,14 @@ import (
 	"strings"
 )
 
-// maxPatternSteps bounds the work of one match. Patterns of real documents need
-// a few thousand.
-const maxPatternSteps = 2_000_000
+// What bounds the work of one match. Patterns of real documents need a few
+// thousand steps.
+const (
+	maxPatternSteps = 2_000_000
+	// maxPatternRepeats is how many repetitions of a group may be under way: they
+	// are on the stack.
+	maxPatternRepeats = 50_000
+)
 
 // pattern is an allowedPattern: a regular expression of Java, which the value must
 // match as a whole. Java's language has look-around, back references, possessive
@@ -62,6 +67,8 @@ type matching struct {
 	text   []rune
 	groups []span
 	steps  int
+	// repeats are the repetitions of groups that are under way.
+	repeats int
 }
 
 // span is what a group has matched; ok tells that it has.
@@ -229,15 +236,23 @@ func matchSetRepeated(s set, q repetition) matcher {
 func matchRepeated(inner matcher, q repetition) matcher {
 	var try func(m *matching, at, n int, rest func(int) bool) bool
 	try = func(m *matching, at, n int, rest func(int) bool) bool {
+		if m.repeats >= maxPatternRepeats {
+			m.steps = maxPatternSteps
+		}
 		if !m.step() {
 			return false
 		}
+		m.repeats++
+		defer func() { m.repeats-- }()
 		again := func() bool {
 			return !q.reached(n) && inner(m, at, func(end int) bool {
-				if end == at && n >= q.least {
-					return false // what is empty is not repeated
+				switch {
+				case end > at:
+					return try(m, end, n+1, rest)
+				case n < q.least:
+					return rest(end) // and so would be all that are still needed
 				}
-				return try(m, end, n+1, rest)
+				return false // what is empty is not repeated
 			})
 		}
 		switch {

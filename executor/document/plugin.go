@@ -11,7 +11,10 @@ import (
 // can execute one is for the node to say.
 type plugin struct {
 	platforms []string
-	// inputs are those that the plugin reads itself, required ones first.
+	// inputs are those that the plugin reads itself. Required are only those without
+	// which SSM is known to take no document, or without which a step has no sense:
+	// it accepts an aws:runDocument without documentPath, and the step fails. Other
+	// names are taken and not regarded, as SSM's own documents need it.
 	inputs []input
 }
 
@@ -75,7 +78,7 @@ var plugins = map[string]plugin{
 		optional("source", textInput), optional("repository", textInput),
 	}},
 	"aws:domainJoin": {windowsOrLinux, []input{
-		required("directoryId", textInput), required("directoryName", textInput), required("dnsIpAddresses", textsInput), optional("directoryOU", textInput),
+		required("directoryId", textInput), optional("directoryName", textInput), optional("dnsIpAddresses", textsInput), optional("directoryOU", textInput),
 		optional("keepHostName", booleanInput), optional("hostname", textInput), optional("hostnameNumAppendDigits", textInput),
 	}},
 	"aws:downloadContent": {everywhere, []input{
@@ -91,7 +94,7 @@ var plugins = map[string]plugin{
 		optional("volume", textsInput), optional("env", textInput), optional("user", textInput), optional("publish", textInput),
 	}},
 	"aws:runDocument": {everywhere, []input{
-		required("documentType", textInput, "SSMDocument", "LocalPath"), required("documentPath", textInput), optional("documentParameters", mapInput),
+		required("documentType", textInput, "SSMDocument", "LocalPath"), optional("documentPath", textInput), optional("documentParameters", mapInput),
 	}},
 	"aws:runPowerShellScript": {everywhere, scriptInputs},
 	"aws:runShellScript":      {unixOnly, scriptInputs},

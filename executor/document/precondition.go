@@ -81,8 +81,8 @@ func (c *precondition) evaluate(d *Document, values map[string]any, platform str
 	}
 	r := &interpolation{values: values}
 	a, b := textOf(r.text(c.args[0])), textOf(r.text(c.args[1]))
-	if r.store {
-		return false, "A precondition cannot use the Parameter Store."
+	if r.store != "" {
+		return false, fmt.Sprintf("A precondition cannot use the Parameter Store: %s.", r.store)
 	}
 	return a == b, ""
 }

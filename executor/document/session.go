@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // sessionTypes are those of Session documents, with whether they need properties.
@@ -113,7 +114,7 @@ func checkInputs(n *node, known []input, where string) error {
 		return n.errorf("There should be a map %s.", where)
 	}
 	for _, f := range n.fields {
-		i := slices.IndexFunc(known, func(in input) bool { return in.name == f.name })
+		i := slices.IndexFunc(known, func(in input) bool { return strings.EqualFold(in.name, f.name) })
 		if i < 0 {
 			return f.value.errorf("Unknown property %q %s.", f.name, where)
 		}

@@ -61,6 +61,9 @@ func textOf(value any) string {
 // parse makes a value of the parameter's type of what a command gives: a list of
 // strings, for every type.
 func (p *Parameter) parse(given []string) (any, bool) {
+	if len(given) == 1 && storeReference.MatchString(given[0]) {
+		return given[0], true // what needs it refuses to run
+	}
 	if p.Type == TypeStringList {
 		list := make([]any, len(given))
 		for i, s := range given {
@@ -147,10 +150,10 @@ func (p *Parameter) check(given []string) []string {
 	}
 	for _, value := range given {
 		switch characters := utf8.RuneCountInString(value); {
-		case storeReference.MatchString(value):
-			return refuse("refers to the Parameter Store, which this version does not have: give the value itself.")
 		case strings.ContainsRune(value, 0):
 			return refuse("holds the character NUL, which no script can.")
+		case storeReference.MatchString(value):
+			continue // the value is known only where it runs
 		case below(characters, p.MinChars):
 			return refuse("must have at least %s.", count(*p.MinChars, "character"))
 		case beyond(characters, p.MaxChars):
