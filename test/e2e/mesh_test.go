@@ -172,9 +172,10 @@ func (m *mesh) close() {
 				m.t.Errorf("%s ended with %v after SIGTERM", n.name, err)
 			}
 		case <-time.After(patience):
-			m.t.Errorf("%s did not end within %s of SIGTERM", n.name, patience)
-			n.process.Process.Kill()
+			n.process.Process.Signal(syscall.SIGQUIT) // where it hangs goes into its log
 			<-ended
+			data, _ := os.ReadFile(n.dir + ".log")
+			m.t.Errorf("%s did not end within %s of SIGTERM\n%s", n.name, patience, data[max(0, bytes.LastIndex(data, []byte("SIGQUIT"))):])
 		}
 	}
 	if m.t.Failed() {
