@@ -106,7 +106,7 @@ func journalChild(dir string, note func(string, ...any)) error {
 // of each job what was acknowledged, or the step that was under way; so no step
 // that was "starting" can start again.
 func TestPowerLossOfTheJournal(t *testing.T) {
-	traceChild(t, "journal").try(t, func(_ context.Context, c cut, dir string) error {
+	traceChild(t, "journal").try(t, *cuts, func(_ context.Context, c cut, dir string) error {
 		acked, tried := map[string]int{}, map[string]int{}
 		for _, note := range c.notes {
 			var id string

@@ -291,7 +291,7 @@ func (p storePromises) check(r raftstore.Reader) error {
 // TestPowerLossOfTheStore: whenever the power of both voters goes, each store
 // opens, and together they have what was acknowledged and nothing else.
 func TestPowerLossOfTheStore(t *testing.T) {
-	traceChild(t, "store").try(t, func(ctx context.Context, c cut, dir string) error {
+	traceChild(t, "store").try(t, *cuts, func(ctx context.Context, c cut, dir string) error {
 		promises, err := promisesOf(c.notes)
 		if err != nil {
 			return err

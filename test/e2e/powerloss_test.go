@@ -125,29 +125,61 @@ type cut struct {
 	notes []string // lines noted before
 }
 
+// moments are the events after which the power may go.
+type moments struct {
+	all    []int
+	kinds  []string
+	byKind map[string][]int // those that do the same with the same file
+}
+
+func (r *recording) moments() moments {
+	m := moments{byKind: map[string][]int{}}
+	for i, e := range r.events {
+		if !strings.HasPrefix(e.Op.Path, r.root) && e.Op.Path != r.notes {
+			continue
+		}
+		m.all = append(m.all, i)
+		kind := fmt.Sprint(e.Op.Kind, e.End, e.Op.Path)
+		if m.byKind[kind] == nil {
+			m.kinds = append(m.kinds, kind)
+		}
+		m.byKind[kind] = append(m.byKind[kind], i)
+	}
+	return m
+}
+
+// draw prefers what is rare, and the beginning, where most is rare. The last event
+// of all comes up, too: then everything was answered.
+func (m moments) draw(r *rand.Rand) int {
+	switch r.IntN(10) {
+	case 0:
+		return m.all[len(m.all)-1]
+	case 1, 2:
+		return m.all[r.IntN(min(len(m.all), 150))]
+	case 3, 4, 5:
+		same := m.byKind[m.kinds[r.IntN(len(m.kinds))]]
+		return same[r.IntN(len(same))]
+	}
+	return m.all[r.IntN(len(m.all))]
+}
+
 // try makes cuts at random moments, drops those that leave what another left, and
 // has each checked.
-func (r *recording) try(t *testing.T, check func(ctx context.Context, c cut, dir string) error) {
+func (r *recording) try(t *testing.T, number int, check func(ctx context.Context, c cut, dir string) error) {
 	t.Helper()
 	disk := r.before.Disk(r.root)
-	var moments []int // where something changes that can be cut
-	for i, e := range r.events {
-		if strings.HasPrefix(e.Op.Path, r.root) || e.Op.Path == r.notes {
-			moments = append(moments, i)
-		}
-	}
-	if len(moments) == 0 {
+	moments := r.moments()
+	if len(moments.all) == 0 {
 		t.Fatal("the trace holds no event of these files")
 	}
 	var all []cut
 	add := func(seed uint64) {
-		random := rand.New(rand.NewPCG(seed, 0))
-		all = append(all, cut{seed: seed, at: 1 + moments[random.IntN(len(moments))]})
+		all = append(all, cut{seed: seed, at: 1 + moments.draw(rand.New(rand.NewPCG(seed, 0)))})
 	}
 	if *cutSeed != 0 {
 		add(*cutSeed)
 	} else {
-		for range *cuts {
+		for range number {
 			add(rand.Uint64())
 		}
 	}
@@ -191,7 +223,7 @@ func (r *recording) try(t *testing.T, check func(ctx context.Context, c cut, dir
 	}
 	close(work)
 	wg.Wait()
-	t.Logf("%d events, %d states after %d cuts", len(moments), len(seen), len(all))
+	t.Logf("%d events, %d states after %d cuts", len(moments.all), len(seen), len(all))
 }
 
 func (r *recording) check(ctx context.Context, c cut, check func(context.Context, cut, string) error) error {
@@ -240,7 +272,7 @@ func TestPowerLossIsSeen(t *testing.T) {
 		r := traceChild(t, name)
 		var mu sync.Mutex
 		lost := 0
-		r.try(t, func(_ context.Context, c cut, dir string) error {
+		r.try(t, *cuts, func(_ context.Context, c cut, dir string) error {
 			data, err := os.ReadFile(filepath.Join(dir, "value"))
 			if len(c.notes) > 0 && (err != nil || len(data) != len("value 00") || string(data) < "value "+c.notes[len(c.notes)-1]) {
 				mu.Lock()
