@@ -6,6 +6,7 @@ PREFIX  ?= /usr
 LDFLAGS := -s -w -X fleetmesh/agent.Version=$(VERSION) -X fleetmesh/agent.Build=$(COMMIT) -X main.version=$(VERSION)
 BUILD   := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)'
 FUZZTIME ?= 20s
+BENCH    ?= full
 
 .PHONY: build demo test e2e race lint fuzz bench dist install clean
 
@@ -46,7 +47,12 @@ fuzz:
 	    echo "$$package $$target"; $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$package; \
 	  done; done
 
-bench dist:
+# BENCH is full, quick (no peers, about 3 minutes), or a list of tables. A full run installs the peers, which needs root.
+bench: build
+	@$(BUILD) -o bin/ ./test/bench
+	@BENCH=$(BENCH) bash test/bench/bench.sh
+
+dist:
 	@echo "make $@ is not in this version" >&2; exit 2
 
 install: build

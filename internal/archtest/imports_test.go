@@ -17,7 +17,7 @@ import (
 // one level do not import each other.
 var level = map[string]int{
 	"cmd/meshd": 100, "cmd/meshctl": 100,
-	"test/meshtest": 95, "test/e2e": 95, "test/powerloss": 10,
+	"test/meshtest": 95, "test/e2e": 95, "test/bench": 95, "test/powerloss": 10,
 	"agent":     90,
 	"agent/api": 80, "agent/leader": 80, "agent/worker": 80,
 	"agent/auth":    70,
@@ -38,14 +38,14 @@ var confined = []struct {
 	only   []string
 	why    string
 }{
-	{"github.com/hashicorp/raft", []string{"raftstore", "agent", "test/meshtest"}, "Raft is the store's engine; agent only lends it a network"},
+	{"github.com/hashicorp/raft", []string{"raftstore", "agent", "test/meshtest", "test/bench"}, "Raft is the store's engine; agent only lends it a network"},
 	{"go.etcd.io/bbolt", []string{"raftstore"}, "one package owns the files of the store"},
 	{"github.com/hashicorp/memberlist", []string{"gossip"}, "gossip tells where; nobody else speaks it"},
 	{"github.com/go-json-experiment", []string{"internal/awsjson", "executor/document"}, "one package knows the wire codec; executor/document reads documents with order and place"},
 	{"github.com/spf13", []string{"cmd/meshd", "cmd/meshctl"}, "flags end at the command line"},
 	{"github.com/jedib0t/go-pretty", []string{"cmd/meshctl"}, "tables are for people"},
 	{"github.com/coreos/go-systemd", []string{"cmd/meshd"}, "a node can run without systemd"},
-	{"github.com/aws/aws-sdk-go-v2", []string{"internal/awsjson", "agent/api", "agent/auth", "agent/leader", "agent/meshapi", "cmd/meshctl", "test/meshtest"}, "SSM's words are spoken at the API face and where states are decided"},
+	{"github.com/aws/aws-sdk-go-v2", []string{"internal/awsjson", "agent/api", "agent/auth", "agent/leader", "agent/meshapi", "cmd/meshctl", "test/meshtest", "test/bench"}, "SSM's words are spoken at the API face and where states are decided"},
 }
 
 type goPackage struct {
