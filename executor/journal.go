@@ -130,17 +130,18 @@ func (j *Journal) open() error {
 	if err != nil {
 		return err
 	}
+	// The file's name, and its directory's: both may be new, or be a run's that was
+	// killed before it had synced them.
+	dir := filepath.Dir(j.config.Path)
+	if err := disk.syncDir(dir); err != nil {
+		return err
+	}
+	if err := disk.syncDir(filepath.Dir(dir)); err != nil {
+		return err
+	}
 	if len(data) <= journalHeader && !validHeader(data) {
 		// Made, but not yet used: the header was torn.
-		if err := j.begin(); err != nil {
-			return err
-		}
-		// The file's name, and its directory's: both may be new.
-		dir := filepath.Dir(j.config.Path)
-		if err := disk.syncDir(dir); err != nil {
-			return err
-		}
-		return disk.syncDir(filepath.Dir(dir))
+		return j.begin()
 	}
 	good, err := j.replay(data)
 	if err != nil {
@@ -151,10 +152,12 @@ func (j *Journal) open() error {
 		return nil
 	}
 	j.config.Log.Warn("cut an unfinished write off the job journal", "bytes", len(data)-good, "at", good)
+	// Not synced: a tail that comes back is cut off again, and the next frame's sync
+	// covers the cut.
 	if err := j.file.Truncate(j.size); err != nil {
 		return fmt.Errorf("cut the torn tail off: %w", err)
 	}
-	return j.file.Sync()
+	return nil
 }
 
 // begin writes the header of an empty file.

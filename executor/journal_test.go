@@ -193,6 +193,29 @@ func TestJournalKeepsWhatItAnswered(t *testing.T) {
 	}
 }
 
+// TestJournalNamesAreDurable: a run that ended between making the file and syncing
+// its name does not leave the next one with a file that a power cut takes.
+func TestJournalNamesAreDurable(t *testing.T) {
+	d := newMemoryDisk()
+	d.fail = func(operation string) error {
+		if operation == "syncdir" {
+			return unix.EIO
+		}
+		return nil
+	}
+	if _, err := OpenJournal(JournalConfig{Path: "dir/journal", Log: quiet(), disk: d}); err == nil {
+		t.Fatal("opened a journal whose name may be lost")
+	}
+	d.files["dir/journal"].content = header()
+	d.fail = func(string) error { return nil }
+	j := openTest(t, d)
+	mustAppend(t, j, accept("a"))
+	d.lose()
+	if j = openTest(t, d); j.Entry("a") == nil {
+		t.Fatal("the journal is lost")
+	}
+}
+
 func TestJournalGroupsCommits(t *testing.T) {
 	d := newMemoryDisk()
 	j := openTest(t, d)
