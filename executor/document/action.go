@@ -1,7 +1,6 @@
 package document
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 )
@@ -150,7 +149,7 @@ func (n *node) textOr(otherwise string) string {
 	return n.text
 }
 
-// stepName returns the step in a value such as "step:name".
+// stepTarget returns the step in a value such as "step:name".
 func stepTarget(text string) (string, bool) {
 	prefix, name, ok := strings.Cut(text, ":")
 	if !ok || !strings.EqualFold(strings.TrimSpace(prefix), "step") {
@@ -161,5 +160,5 @@ func stepTarget(text string) (string, bool) {
 
 // unknownStep refuses the name of a step that is not there.
 func unknownStep(n *node, name, key, user string) error {
-	return n.errorf("Unknown step name: %q in %s. It is %s.", name, key, fmt.Sprintf("that %s", user))
+	return n.errorf("Unknown step name: %q in %s. It is %s.", name, key, user)
 }

@@ -211,7 +211,7 @@ func (a *automation) flow(s *runbookStep) error {
 			return unknownStep(next, next.text, "nextStep", s.user())
 		}
 		if end, _ := nodeText(s.n.field("isEnd")); strings.EqualFold(end, "true") {
-			return next.errorf(`"isEnd == true" and nextStep should not exist in same step. It is that %s.`, s.user())
+			return next.errorf(`"isEnd == true" and nextStep should not exist in same step. It is so %s.`, s.user())
 		}
 	}
 	for _, f := range flowWords {

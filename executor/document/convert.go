@@ -4,10 +4,14 @@ import (
 	"bytes"
 	"fmt"
 	"reflect"
+	"regexp"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
 )
+
+// oldBoolean is what other readers of YAML take for a boolean.
+var oldBoolean = regexp.MustCompile(`\A(?i:y|n|yes|no|on|off)\z`)
 
 // Convert writes a document's content in another format. Meaning and the order
 // of keys stay, comments do not; scripts become YAML's block literals. A content
@@ -103,7 +107,7 @@ func yamlNode(n *node, quoted bool) *yaml.Node {
 func yamlText(text string, key, quoted bool) *yaml.Node {
 	y := &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: text}
 	switch {
-	case quoted, text == "<<":
+	case quoted, text == "<<", oldBoolean.MatchString(text):
 		y.Style = yaml.DoubleQuotedStyle
 	case !key && strings.Contains(text, "\n"):
 		y.Style = yaml.LiteralStyle

@@ -52,7 +52,11 @@ func parseYAML(content []byte) (*node, error) {
 	if len(document.Content) != 1 {
 		return nil, &Error{Code: CodeInvalidContent, Message: "The document is empty.", Line: 1, Column: 1}
 	}
-	return new(yamlReader).next(document.Content[0], 0)
+	root, err := new(yamlReader).next(document.Content[0], 0)
+	if err != nil {
+		return nil, err
+	}
+	return root, nil
 }
 
 func yamlError(err error) error {
@@ -215,11 +219,11 @@ func (r *yamlReader) scalar(n *node, y *yaml.Node) error {
 // hexadecimal, with underscores, without a digit before the point.
 func numberText(y *yaml.Node) (string, bool) {
 	var i int64
-	if y.Decode(&i) == nil {
-		return strconv.FormatInt(i, 10), true
-	}
 	var u uint64
-	if y.Decode(&u) == nil {
+	switch integer := y.ShortTag() == "!!int"; { // yaml would cut a fraction off
+	case integer && y.Decode(&i) == nil:
+		return strconv.FormatInt(i, 10), true
+	case integer && y.Decode(&u) == nil:
 		return strconv.FormatUint(u, 10), true
 	}
 	var f float64

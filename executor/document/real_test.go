@@ -92,6 +92,27 @@ func TestRealDocuments(t *testing.T) {
 	}
 }
 
+func TestOwnDocuments(t *testing.T) {
+	for _, c := range []struct {
+		file    string
+		format  Format
+		docType string
+	}{
+		{"command-2.2.yaml", YAML, typeCommand}, {"command-1.2.json", JSON, typeCommand}, {"automation.yaml", YAML, typeAutomation},
+		{"session.json", JSON, typeSession}, {"calendar.ics", TEXT, typeCalendar},
+	} {
+		content, err := os.ReadFile(filepath.Join("testdata", c.file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Validate(content, c.format, c.docType); err != nil {
+			t.Errorf("%s: %v", c.file, err)
+		} else if c.format != TEXT {
+			roundTrip(t, content, c.format)
+		}
+	}
+}
+
 func expectReason(t *testing.T, index string, err error) {
 	t.Helper()
 	if err == nil {
