@@ -3,6 +3,7 @@ package raftstore
 import (
 	"bufio"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -32,6 +33,8 @@ type childConfig struct {
 	// MaxFileSize, when set, limits the size of files from the request /limit on:
 	// writes beyond it fail, as on a full disk.
 	MaxFileSize uint64
+	// SmallLog makes snapshots often and keeps few entries behind them.
+	SmallLog bool
 }
 
 func TestMain(m *testing.M) {
@@ -46,9 +49,9 @@ func TestMain(m *testing.M) {
 }
 
 // serveChild runs until standard input closes, which it does when the test ends.
-func serveChild(config string) error {
+func serveChild(env string) error {
 	var cfg childConfig
-	if err := json.Unmarshal([]byte(config), &cfg); err != nil {
+	if err := json.Unmarshal([]byte(env), &cfg); err != nil {
 		return err
 	}
 	listener, err := net.Listen("tcp", cfg.Address)
@@ -58,11 +61,15 @@ func serveChild(config string) error {
 	address := listener.Addr().String()
 	network := newNetwork()
 	fatal := make(chan error, 1)
-	store, err := Open(Config{
+	config := Config{
 		Dir: cfg.Dir, NodeID: cfg.NodeID, Address: address, Log: testLog(nil),
 		Stream: &stream{Listener: listener, network: network, node: cfg.NodeID},
 		Fatal:  func(err error) { fatal <- err },
-	})
+	}
+	if cfg.SmallLog {
+		config.SnapshotThreshold, config.SnapshotInterval, config.TrailingLogs = 64, 100*time.Millisecond, 16
+	}
+	store, err := Open(config)
 	if err != nil {
 		return err
 	}
@@ -101,6 +108,25 @@ func serveChild(config string) error {
 			return nil
 		})
 		return keys, err
+	})
+	handle("/sum", func(context.Context, *http.Request) (any, error) {
+		var state childSum
+		sum := sha256.New()
+		err := store.View(func(r Reader) error {
+			state.Index = r.Index()
+			r.Scan("", "", func(key string, value []byte, index uint64) bool {
+				fmt.Fprintf(sum, "%q %d %x\n", key, index, value)
+				return true
+			})
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+		state.Sum = fmt.Sprintf("%x", sum.Sum(nil))
+		first, err := store.logs.FirstIndex()
+		state.LogEntries = store.LastIndex() - first + 1
+		return state, err
 	})
 	handle("/add", func(ctx context.Context, r *http.Request) (any, error) {
 		_, prev, err := store.Servers()
@@ -143,6 +169,12 @@ func serveChild(config string) error {
 		return err
 	}
 	return store.Close()
+}
+
+// childSum is what a server holds: its state in one number, and how long its log is.
+type childSum struct {
+	Index, LogEntries uint64
+	Sum               string
 }
 
 type childState struct {
@@ -245,31 +277,38 @@ func (c *child) ask(ctx context.Context, path, body string, answer any) error {
 }
 
 // startChildren starts n voters as processes.
-func startChildren(t testing.TB, n int) []*child {
+func startChildren(t testing.TB, n int, tune func(*childConfig)) []*child {
 	t.Helper()
 	ctx := testContext(t)
 	var children []*child
 	for i := range n {
 		id := fmt.Sprintf("mi-%017x", i+1)
-		children = append(children, startChild(t, childConfig{Dir: filepath.Join(t.TempDir(), id), NodeID: id, Address: "127.0.0.1:0"}))
+		cfg := childConfig{Dir: filepath.Join(t.TempDir(), id), NodeID: id, Address: "127.0.0.1:0"}
+		if tune != nil {
+			tune(&cfg)
+		}
+		children = append(children, startChild(t, cfg))
 	}
 	if err := children[0].ask(ctx, "/bootstrap", "", nil); err != nil {
 		t.Fatal(err)
 	}
-	for _, c := range children[1:] {
-		who := "/add?id=" + c.cfg.NodeID + "&address=" + c.cfg.Address
-		if err := children[0].ask(ctx, who, "", nil); err != nil {
-			t.Fatal(err)
-		}
-		waitFor(t, "the new server to hear of it", func() bool {
-			var state childState
-			return c.ask(ctx, "/state", "", &state) == nil && state.Servers > 0
-		})
-		if err := children[0].ask(ctx, who+"&voter=1", "", nil); err != nil {
-			t.Fatal(err)
-		}
+	for i, c := range children[1:] {
+		addChild(t, children[:i+1], c)
 	}
 	return children
+}
+
+// addChild makes a server that was started a voter.
+func addChild(t testing.TB, children []*child, c *child) {
+	t.Helper()
+	ctx := testContext(t)
+	who := "/add?id=" + c.cfg.NodeID + "&address=" + c.cfg.Address
+	waitFor(t, "the leader to add a server", func() bool { return leadingChild(t, children).ask(ctx, who, "", nil) == nil })
+	waitFor(t, "the new server to hear of it", func() bool {
+		var state childState
+		return c.ask(ctx, "/state", "", &state) == nil && state.Servers > 0
+	})
+	waitFor(t, "the leader to give it a vote", func() bool { return leadingChild(t, children).ask(ctx, who+"&voter=1", "", nil) == nil })
 }
 
 func leadingChild(t testing.TB, children []*child) *child {
@@ -299,7 +338,7 @@ func TestLeaderKilledWithSIGKILL(t *testing.T) {
 		voters, _ = strconv.Atoi(os.Getenv("RAFTSTORE_VOTERS"))
 		kills, _ = strconv.Atoi(s)
 	}
-	children := startChildren(t, voters)
+	children := startChildren(t, voters, nil)
 	ctx := testContext(t)
 	var acknowledged []string
 	n := 0
@@ -379,7 +418,7 @@ func standsStill(t *testing.T, pid int) bool {
 // read of it shows what was before.
 func TestAStoppedLeaderNeverReadsThePast(t *testing.T) {
 	t.Parallel()
-	children := startChildren(t, 3)
+	children := startChildren(t, 3, nil)
 	ctx := testContext(t)
 	for round := range 3 {
 		now, then := fmt.Sprint("now ", round), fmt.Sprint("then ", round)
@@ -423,7 +462,7 @@ func TestAStoppedLeaderNeverReadsThePast(t *testing.T) {
 // All servers are killed at once, in the middle of writes, and started again.
 func TestAllKilledAtOnce(t *testing.T) {
 	t.Parallel()
-	children := startChildren(t, 3)
+	children := startChildren(t, 3, nil)
 	ctx := testContext(t)
 	leader := leadingChild(t, children)
 	var acknowledged []string
