@@ -104,14 +104,54 @@ func (d directory) lock() (unlock func(), err error) {
 
 // complete reports whether init or join has finished here.
 func (d directory) complete() (bool, error) {
-	_, err := os.Stat(d.identityFile())
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
+	complete, err := exists(d.identityFile())
 	if err != nil {
 		return false, fmt.Errorf("look for a node in %s: %w", string(d), err)
 	}
-	return true, nil
+	return complete, nil
+}
+
+// Init writes the mesh key before the node's key, and join never writes one before
+// it is complete. So in a directory that is not complete the two files tell whose
+// leftover it is, whenever that was interrupted.
+
+// unfinishedInit reports whether an incomplete directory is that of an init.
+func (d directory) unfinishedInit() (bool, error) {
+	return exists(d.meshKey())
+}
+
+// unfinishedJoin reports whether an incomplete directory is that of a join.
+func (d directory) unfinishedJoin() (bool, error) {
+	key, err := exists(d.nodeKey())
+	if err != nil || !key {
+		return false, err
+	}
+	init, err := d.unfinishedInit()
+	return !init, err
+}
+
+// clearUnfinishedInit removes what an init has left, the node's key first.
+func (d directory) clearUnfinishedInit() error {
+	if err := os.Remove(d.nodeKey()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := durable.SyncDir(filepath.Dir(d.nodeKey())); err != nil {
+		return err
+	}
+	for _, leftover := range []string{d.store(), d.gossip(), d.path("identity")} {
+		if err := os.RemoveAll(leftover); err != nil {
+			return err
+		}
+	}
+	return durable.SyncDir(string(d))
+}
+
+func exists(path string) (bool, error) {
+	_, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 func writeJSON(path string, v any) error {

@@ -12,7 +12,6 @@ import (
 	"log/slog"
 	"math/big"
 	"net"
-	"os"
 	"time"
 
 	"github.com/google/uuid"
@@ -71,15 +70,13 @@ func Init(ctx context.Context, o InitOptions) (InitResult, error) {
 		return InitResult{}, err
 	}
 	defer unlock()
-	if _, err := os.Stat(dir.nodeKey()); err == nil {
-		if _, err := os.Stat(dir.caFile()); errors.Is(err, os.ErrNotExist) {
-			return InitResult{}, fmt.Errorf("%s holds an unfinished `meshd join`; finish it, or delete the directory", string(dir))
-		}
+	if unfinished, err := dir.unfinishedJoin(); err != nil {
+		return InitResult{}, err
+	} else if unfinished {
+		return InitResult{}, fmt.Errorf("%s holds an unfinished `meshd join`; finish it, or delete the directory", string(dir))
 	}
-	for _, leftover := range []string{dir.store(), dir.path("identity"), dir.gossip()} {
-		if err := os.RemoveAll(leftover); err != nil {
-			return InitResult{}, fmt.Errorf("clear an unfinished init: %w", err)
-		}
+	if err := dir.clearUnfinishedInit(); err != nil {
+		return InitResult{}, fmt.Errorf("clear an unfinished init: %w", err)
 	}
 
 	now := o.Config.now()
@@ -204,12 +201,16 @@ const (
 	sealAccessKey = "access-key/"
 )
 
-// write puts everything but identity.json on disk.
+// write puts everything but identity.json on disk; the mesh key comes first, see
+// unfinishedJoin.
 func (b *birth) write(ctx context.Context, dir directory, config Config) error {
-	for path, data := range map[string][]byte{
-		dir.nodeKey(): b.keyPEM, dir.certificate(): b.certificate, dir.caFile(): b.caPEM, dir.meshKey(): encodeMeshKey(b.meshKey),
+	for _, file := range []struct {
+		path string
+		data []byte
+	}{
+		{dir.meshKey(), encodeMeshKey(b.meshKey)}, {dir.nodeKey(), b.keyPEM}, {dir.certificate(), b.certificate}, {dir.caFile(), b.caPEM},
 	} {
-		if err := durable.WriteFile(path, data); err != nil {
+		if err := durable.WriteFile(file.path, file.data); err != nil {
 			return err
 		}
 	}

@@ -76,7 +76,9 @@ func Join(ctx context.Context, o JoinOptions) (JoinResult, error) {
 		return JoinResult{}, err
 	}
 	defer unlock()
-	if _, err := os.Stat(dir.store()); err == nil {
+	if unfinished, err := dir.unfinishedInit(); err != nil {
+		return JoinResult{}, err
+	} else if unfinished {
 		return JoinResult{}, fmt.Errorf("%s holds an unfinished `meshd init`; finish it, or delete the directory", string(dir))
 	}
 
