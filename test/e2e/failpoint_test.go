@@ -510,25 +510,57 @@ func (d *deadly) atRecovery() {
 	d.expect(string(failpoint.ResumeAbandoned), id, victim, neverRan)
 }
 
-// TestLateShim: a shim that has its order, and is so slow that the next meshd has
-// given the step up and reported it, starts nothing.
-func TestLateShim(t *testing.T) {
+// TestSlowShims: the daemon is killed and started again while its shims stand
+// still. The shim that had not claimed its step finds it given up and starts
+// nothing; the next meshd waits for one that had, which runs its script, once; and
+// the third is told to cancel what it has not started yet.
+func TestSlowShims(t *testing.T) {
 	d := newDeadly(t)
-	n := d.members[0]
-	d.arm(n, failpoint.ShimUnclaimed, "pause")
-	id := d.mustSend(nil, n)
-	d.await("the shim's order", func() error {
-		if !d.hit(n, failpoint.ShimUnclaimed) {
-			return errors.New("it has none")
+	points := map[*node]failpoint.Point{
+		d.members[0]: failpoint.ShimUnclaimed,
+		d.members[1]: failpoint.ShimClaimed,
+		d.members[2]: failpoint.ScriptUnstarted,
+	}
+	for n, p := range points {
+		d.arm(n, p, "pause")
+	}
+	id := d.mustSend([]string{until(filepath.Join(d.dir, "gate.$AWS_SSM_INSTANCE_ID"))}, d.members...)
+	d.touch(filepath.Join(d.dir, "gate."+d.members[1].id))
+	for n, p := range points {
+		d.await(n.name+" to stand still", func() error {
+			if !d.hit(n, p) {
+				return errors.New("it does not")
+			}
+			return nil
+		})
+		d.kill(n)
+		d.start(n)
+	}
+	if _, err := d.client.CancelCommand(t.Context(), &ssm.CancelCommandInput{CommandId: &id, InstanceIds: []string{d.members[2].id}}); err != nil {
+		t.Fatal(err)
+	}
+	d.await("the first to be given up, the last to be cancelled", func() error {
+		c, err := d.command(t.Context(), id)
+		if err != nil {
+			return err
 		}
-		return nil
+		if got := outcome(c.invocations[d.members[0].id]); got != neverRan {
+			return fmt.Errorf("the first is %s", got)
+		}
+		data, err := os.ReadFile(filepath.Join(d.members[2].dir, "jobs", "journal"))
+		if err == nil && !strings.Contains(string(data), `"k":"cancelling"`) {
+			err = errors.New("the wish to cancel is not in the journal")
+		}
+		return err
 	})
-	d.kill(n)
-	d.start(n)
-	d.expect("late", id, n, neverRan)
-	os.Remove(filepath.Join(n.points(), string(failpoint.ShimUnclaimed)+".hit"))
-	d.noLeaks() // the shim has ended
-	d.expect("late", id, n, neverRan)
+	for n, p := range points {
+		os.Remove(filepath.Join(n.points(), string(p)+".hit"))
+	}
+	d.expect("unclaimed", id, d.members[0], neverRan)
+	d.expect("claimed", id, d.members[1], ranWhole)
+	d.expect("cancelled", id, d.members[2], wasCancel)
+	d.noLeaks()
+	d.expect("unclaimed", id, d.members[0], neverRan)
 	d.prove()
 }
 
