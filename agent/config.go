@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"fleetmesh/agent/api"
 )
 
 // Version is the program's, in the form of an SSM agent's; Build names the commit
@@ -54,6 +56,12 @@ type Config struct {
 	// it. Lower: less time with less tolerance; higher: a reboot moves no votes.
 	VoterDeadAfter Duration `yaml:"voter-dead-after"`
 
+	// DocumentLimit is how many documents of its own the mesh keeps, and
+	// DocumentVersionLimit how many versions each may have; Systems Manager's quotas
+	// by default. Each version has up to 64 KiB on every voter. The leader's setting
+	// counts.
+	DocumentLimit        int `yaml:"document-limit"`
+	DocumentVersionLimit int `yaml:"document-version-limit"`
 	// DocumentsAtOnce is how many documents run on this node at the same time;
 	// the others wait in its queue. Higher: less waiting, more load.
 	DocumentsAtOnce int `yaml:"documents-at-once"`
@@ -100,12 +108,13 @@ func (d *Duration) Type() string { return "duration" }
 // DefaultConfig is what a node runs with where nothing else is said.
 func DefaultConfig() Config {
 	return Config{
-		GossipPort:      7946,
-		APIPort:         7947,
-		LogLevel:        "info",
-		Voters:          5,
-		StandBys:        1,
-		VoterDeadAfter:  Duration(30 * time.Second),
+		GossipPort:     7946,
+		APIPort:        7947,
+		LogLevel:       "info",
+		Voters:         5,
+		StandBys:       1,
+		VoterDeadAfter: Duration(30 * time.Second),
+		DocumentLimit:  api.MaxDocuments, DocumentVersionLimit: api.MaxDocumentVersions,
 		DocumentsAtOnce: 5,
 		SpareShim:       true,
 		OutputLimit:     64 << 20,
@@ -162,6 +171,10 @@ func (c *Config) Validate() error {
 		return bad("stand-bys must be 0 to 10, not %d", c.StandBys)
 	case time.Duration(c.VoterDeadAfter) < 5*time.Second:
 		return bad("voter-dead-after must be at least 5s, or a slow disk costs a voter its vote; it is %s", &c.VoterDeadAfter)
+	case c.DocumentLimit < 1 || c.DocumentLimit > 100000:
+		return bad("document-limit must be 1 to 100000, not %d", c.DocumentLimit)
+	case c.DocumentVersionLimit < 1 || c.DocumentVersionLimit > api.MaxDocumentVersions:
+		return bad("document-version-limit must be 1 to %d, not %d: all versions of a document are deleted at once", api.MaxDocumentVersions, c.DocumentVersionLimit)
 	case c.DocumentsAtOnce < 1 || c.DocumentsAtOnce > 1000:
 		return bad("documents-at-once must be 1 to 1000, not %d", c.DocumentsAtOnce)
 	case c.OutputLimit < 64<<10:

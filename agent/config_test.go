@@ -82,6 +82,8 @@ func TestValidateNamesTheKey(t *testing.T) {
 		"voters":            func(c *Config) { c.Voters = 4 },
 		"stand-bys":         func(c *Config) { c.StandBys = -1 },
 		"voter-dead-after":  func(c *Config) { c.VoterDeadAfter = Duration(time.Second) },
+		"document-limit":    func(c *Config) { c.DocumentLimit = 0 },
+		"document-version":  func(c *Config) { c.DocumentVersionLimit = 1001 },
 		"documents-at-once": func(c *Config) { c.DocumentsAtOnce = 0 },
 		"output-limit":      func(c *Config) { c.OutputLimit = 1 },
 		"output-retention":  func(c *Config) { c.OutputRetention = 0 },

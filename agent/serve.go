@@ -72,7 +72,8 @@ func (a *Agent) faceConfig() api.Config {
 		Forward: a.client.Forward, Peers: a.client,
 		Members: a.members, Roster: a.gate.Roster, MeshKey: a.identity.MeshKey,
 		AuditFile: a.dir.auditFile(),
-		Log:       a.log.With("part", "api"), Now: a.clock.Now, Clock: a.clock,
+		Documents: a.config.DocumentLimit, DocumentVersions: a.config.DocumentVersionLimit,
+		Log: a.log.With("part", "api"), Now: a.clock.Now, Clock: a.clock,
 	}
 }
 

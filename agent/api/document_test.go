@@ -343,17 +343,17 @@ func TestDocumentQuotas(t *testing.T) {
 		return err
 	})
 	// Versions as old programs wrote them, up to the quota.
-	for number := 2; number <= maxVersions; {
+	for number := 2; number <= MaxDocumentVersions; {
 		var txn raftstore.Txn
 		for range 250 {
-			if number <= maxVersions {
+			if number <= MaxDocumentVersions {
 				txn.PutNewDocumentVersion(raftstore.DocumentVersion{DocumentID: head.ID, Number: number, Format: "JSON", SchemaVersion: "2.2"}, []byte("{}"))
 				number++
 			}
 		}
 		b.apply(txn)
 	}
-	head.LastVersion, head.LatestVersion = maxVersions, maxVersions
+	head.LastVersion, head.LatestVersion = MaxDocumentVersions, MaxDocumentVersions
 	var txn raftstore.Txn
 	txn.PutDocument(head)
 	b.apply(txn)
@@ -362,9 +362,9 @@ func TestDocumentQuotas(t *testing.T) {
 	wantCode(t, err, "DocumentVersionLimitExceeded", "1000")
 	// All of them go in one transaction.
 	if _, err := c.DeleteDocument(t.Context(), &ssm.DeleteDocumentInput{Name: aws.String("Greet")}); err != nil {
-		t.Errorf("delete %d versions: %v", maxVersions, err)
+		t.Errorf("delete %d versions: %v", MaxDocumentVersions, err)
 	}
-	for at := 0; at < maxDocuments; {
+	for at := 0; at < MaxDocuments; {
 		var txn raftstore.Txn
 		for range 100 {
 			id := fmt.Sprint("id", at)
@@ -391,7 +391,7 @@ func TestDocumentQuotas(t *testing.T) {
 			names = append(names, *d.Name)
 		}
 	}
-	if want := maxDocuments + len(document.BuiltIns()); len(names) != want {
+	if want := MaxDocuments + len(document.BuiltIns()); len(names) != want {
 		t.Errorf("listed %d, want %d", len(names), want)
 	}
 }

@@ -20,10 +20,14 @@ import (
 	"fleetmesh/raftstore"
 )
 
+// MaxDocuments and MaxDocumentVersions are Systems Manager's quotas. More versions
+// could not be deleted in one transaction.
 const (
-	// maxDocuments and maxVersions are Systems Manager's quotas.
-	maxDocuments = 500
-	maxVersions  = 1000
+	MaxDocuments        = 500
+	MaxDocumentVersions = 1000
+)
+
+const (
 	// maxListedDescription is how many characters of a description lists keep.
 	maxListedDescription = 1000
 	// maxRunnable bounds the JSON that a content comes to, in bytes: it goes into each
@@ -133,8 +137,8 @@ func (c *call) createDocument(in *ssm.CreateDocumentInput) (*ssm.CreateDocumentO
 	if docType == "" {
 		docType = string(types.DocumentTypeCommand) // the only type that may be left out
 	}
-	if raftstore.CountDocuments(c) >= maxDocuments {
-		return nil, refuse("DocumentLimitExceeded", "The mesh has %d documents, as many as it may have. Delete some (DeleteDocument).", maxDocuments)
+	if count := raftstore.CountDocuments(c); count >= c.face.cfg.Documents {
+		return nil, refuse("DocumentLimitExceeded", "The mesh has %d documents, as many as it may have. Delete some (DeleteDocument), or raise the setting document-limit.", count)
 	}
 	mesh, err := c.readMesh()
 	if err != nil {
@@ -208,7 +212,7 @@ func (c *call) updateDocument(in *ssm.UpdateDocumentInput) (*ssm.UpdateDocumentO
 		return nil, refuse("DuplicateDocumentContent", "The content is that of the latest version of the document %s, %d. Change the content, or keep that version.", head.Name, latest.Number)
 	case version.VersionName != "" && slices.ContainsFunc(versions, named):
 		return nil, refuse("DuplicateDocumentVersionName", "The version name %q has already been used in the document %s. Give another one.", version.VersionName, head.Name)
-	case len(versions) >= maxVersions:
+	case len(versions) >= c.face.cfg.DocumentVersions:
 		return nil, refuse("DocumentVersionLimitExceeded", "The document %s has %d versions, as many as it may have. Delete some (DeleteDocument with DocumentVersion).", head.Name, len(versions))
 	}
 	if in.DisplayName == nil {

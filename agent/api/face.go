@@ -45,9 +45,9 @@ type Member struct {
 	Tags          map[string]string
 }
 
-// Config is what a Face is made of. All fields but AuditFile and Clock are needed; the functions are
-// called from many goroutines at once, and each request asks them anew, since
-// roles come and go.
+// Config is what a Face is made of. All fields but AuditFile, Clock and the quotas
+// are needed; the functions are called from many goroutines at once, and each
+// request asks them anew, since roles come and go.
 type Config struct {
 	// NodeID is this node's, Version this program's.
 	NodeID  string
@@ -64,6 +64,9 @@ type Config struct {
 	Roster func() raftstore.Roster
 	// MeshKey opens the store's secrets; ok is false on a plain member.
 	MeshKey func() (key pki.MeshKey, ok bool)
+	// Documents is how many documents of its own the mesh keeps, DocumentVersions how
+	// many versions of each; 0 is MaxDocuments and MaxDocumentVersions.
+	Documents, DocumentVersions int
 	// AuditFile is where this node notes the reads that it answers and the requests
 	// that it refuses; "" notes nothing.
 	AuditFile string
@@ -106,6 +109,12 @@ type Face struct {
 
 // New returns a Face. Requests may be served before the store is open.
 func New(cfg Config) *Face {
+	if cfg.Documents == 0 {
+		cfg.Documents = MaxDocuments
+	}
+	if cfg.DocumentVersions == 0 {
+		cfg.DocumentVersions = MaxDocumentVersions
+	}
 	return &Face{
 		cfg: cfg, operations: operationTable(), trail: trail{path: cfg.AuditFile, limit: maxTrail, log: cfg.Log}, enrolling: make(chan struct{}, 1), large: make(chan struct{}, maxLarge),
 		search: leaderSearch, localSearch: localSearch, confirm: confirmPatience,

@@ -21,6 +21,8 @@ func addSettings(flags *pflag.FlagSet, c *agent.Config) {
 	flags.IntVar(&c.Voters, "voters", c.Voters, "how many nodes vote at rest: 1, 3 or 5 (the leader's setting counts)")
 	flags.IntVar(&c.StandBys, "stand-bys", c.StandBys, "how many nodes follow without a vote")
 	flags.Var(&c.VoterDeadAfter, "voter-dead-after", "silence after which a stand-by replaces a voter")
+	flags.IntVar(&c.DocumentLimit, "document-limit", c.DocumentLimit, "how many documents of its own the mesh keeps (the leader's setting counts)")
+	flags.IntVar(&c.DocumentVersionLimit, "document-version-limit", c.DocumentVersionLimit, "how many versions a document may have (the leader's setting counts)")
 	flags.IntVar(&c.DocumentsAtOnce, "documents-at-once", c.DocumentsAtOnce, "how many documents run on this node at a time")
 	flags.BoolVar(&c.SpareShim, "spare-shim", c.SpareShim, "keep one process started ahead, so that scripts start sooner")
 	flags.Int64Var(&c.OutputLimit, "output-limit", c.OutputLimit, "bytes of a step's stdout, and of its stderr, that are kept")
