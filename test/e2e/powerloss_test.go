@@ -37,6 +37,7 @@ var childPrograms = map[string]func(dir string, note func(format string, args ..
 	"tiny, no dir sync":  func(dir string, note func(string, ...any)) error { return tinyChild(dir, note, true, false) },
 	"store":              storeChild,
 	"journal":            journalChild,
+	"gate":               gateChild,
 }
 
 func TestMain(m *testing.M) {

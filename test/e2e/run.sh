@@ -11,6 +11,7 @@ fi
 missing=()
 command -v aws >/dev/null || missing+=(awscli)
 command -v ip >/dev/null || missing+=(iproute2)
+command -v strace >/dev/null || missing+=(strace)
 if [ "${#missing[@]}" -gt 0 ]; then
   apt-get update -q
   DEBIAN_FRONTEND=noninteractive apt-get install -qy "${missing[@]}"
