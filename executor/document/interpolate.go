@@ -50,6 +50,9 @@ func (d *Document) task(step *Step, values map[string]any, platform string) Task
 	}
 	r := &interpolation{document: d, values: values, action: step.Action}
 	inputs := r.replace(step.Inputs)
+	if r.size > maxResolved {
+		inputs = nil
+	}
 	if text, ok := inputs.(string); ok {
 		// Schema 1.2 allows the properties as JSON text.
 		if parsed, ok := parseText(text); ok {
@@ -67,7 +70,9 @@ func (d *Document) task(step *Step, values map[string]any, platform string) Task
 	default:
 		task.Refuse = fmt.Sprintf("The properties of the plugin are no map once the parameters are replaced. Step name: %s", step.Name)
 	}
-	if r.store != "" {
+	if r.size > maxResolved {
+		task.Refuse = fmt.Sprintf("The inputs grow beyond %d bytes by their parameters. Step name: %s", maxResolved, step.Name)
+	} else if r.store != "" {
 		task.Refuse = fmt.Sprintf("The inputs refer to %s of the Parameter Store, which this version does not have. Step name: %s", r.store, step.Name)
 	}
 	return task
@@ -103,7 +108,13 @@ type interpolation struct {
 	action   string
 	path     []string // of the maps' keys down to the string at hand
 	store    string   // the first reference to the Parameter Store that was met
+	size     int      // of all that was put in, in bytes
 }
+
+// maxResolved is how large the values that come into a step's inputs may be
+// together. A document and its parameters have 64 KB, but may name one value
+// thousands of times.
+const maxResolved = 4 << 20
 
 // replace returns value with all references replaced, in maps' values and lists'
 // elements, not in maps' keys. value is not changed.
@@ -136,7 +147,10 @@ func (r *interpolation) text(s string) any {
 	r.store = cmp.Or(r.store, storeReference.FindString(s))
 	if match := wholeReference.FindStringSubmatch(s); match != nil {
 		if value, ok := r.value(match[1]); ok && r.variable(match[1]) == "" {
-			return value
+			if r.put(sizeOf(value)) {
+				return value
+			}
+			return ""
 		}
 	}
 	return reference.ReplaceAllStringFunc(s, func(token string) string {
@@ -148,8 +162,38 @@ func (r *interpolation) text(s string) any {
 		if variable := r.variable(name); variable != "" {
 			return variable
 		}
-		return strings.ReplaceAll(textOf(value), "$$", "$")
+		text := strings.ReplaceAll(textOf(value), "$$", "$")
+		if !r.put(len(text)) {
+			return ""
+		}
+		return text
 	})
+}
+
+// put counts what comes in, and tells whether it still may.
+func (r *interpolation) put(size int) bool {
+	if r.size <= maxResolved {
+		r.size += size
+	}
+	return r.size <= maxResolved
+}
+
+// sizeOf is about how many bytes a value takes.
+func sizeOf(value any) int {
+	size := 16
+	switch v := value.(type) {
+	case string:
+		size += len(v)
+	case []any:
+		for _, item := range v {
+			size += sizeOf(item)
+		}
+	case map[string]any:
+		for key, item := range v {
+			size += len(key) + sizeOf(item)
+		}
+	}
+	return size
 }
 
 func (r *interpolation) value(name string) (any, bool) {

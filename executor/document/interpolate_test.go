@@ -66,6 +66,21 @@ func TestResolve(t *testing.T) {
 			t.Errorf("got  %+v\nwant %+v", tasks[i], want)
 		}
 	}
+	// Lines in lists in lists are one list, as a whole reference in a list makes them.
+	nested := mustParse(t, `{"schemaVersion":"2.2","parameters":{"l":{"type":"StringList"}},"mainSteps":[
+		{"name":"a","action":"aws:runShellScript","inputs":{"RunCommand":["first","{{ l }}",["x",["{{l}}",1,true,null]]],"other":[["{{l}}"]]}}]}`)
+	tasks, err = nested.Resolve(map[string][]string{"l": {"a b", "{{ l }}"}}, "Linux")
+	if want := `{"other":[[["a b","{{ l }}"]]],"runCommand":["first","a b","{{ l }}","x","a b","{{ l }}","1","true"]}`; err != nil || textOf(tasks[0].Inputs) != want {
+		t.Errorf("got  %s (%v)\nwant %s", textOf(tasks[0].Inputs), err, want)
+	}
+	for _, inputs := range []string{`["` + strings.Repeat("x{{l}}", 5000) + `"]`, `[` + strings.Repeat(`"{{l}}",`, 5000) + `""]`} {
+		bomb := mustParse(t, `{"schemaVersion":"2.2","parameters":{"l":{"type":"StringList"}},"mainSteps":[{"name":"a","action":"aws:runShellScript","inputs":{"runCommand":`+inputs+`}}]}`)
+		tasks, err = bomb.Resolve(map[string][]string{"l": {strings.Repeat("x", 1000), "y"}}, "Linux")
+		if err != nil || tasks[0].Refuse != "The inputs grow beyond 4194304 bytes by their parameters. Step name: a" || len(tasks[0].Inputs) != 0 {
+			t.Errorf("a value named 5000 times: %.300v, %v", tasks, err)
+		}
+	}
+
 	if _, err := d.Resolve(nil, "Linux"); err == nil {
 		t.Error("a missing parameter is not refused")
 	}

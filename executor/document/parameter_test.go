@@ -1,6 +1,7 @@
 package document
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -104,5 +105,21 @@ func TestBuiltIns(t *testing.T) {
 	const want = `{"id":"0.aws:runShellScript","runCommand":["echo $$ {{ workingDirectory }}","id"],"timeoutSeconds":"3600","workingDirectory":""}`
 	if got := textOf(tasks[0].Inputs); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
+func TestParseMap(t *testing.T) {
+	for text, want := range map[string]string{
+		"": "map[]", " \n": "map[]", `{"a":["x","y"],"b":1,"c":{"d":true}}`: `map[a:[x y] b:[1] c:[{"d":true}]]`, "commands:\n- id\nn: \"2\"": "map[commands:[id] n:[2]]",
+	} {
+		values, err := ParseMap(text)
+		if got := fmt.Sprint(Given(values)); err != nil || got != want {
+			t.Errorf("%q: %s, %v", text, got, err)
+		}
+	}
+	for _, text := range []string{"[]", "x", "{", "a: !Sub b"} {
+		if _, err := ParseMap(text); err == nil {
+			t.Errorf("%q is taken", text)
+		}
 	}
 }

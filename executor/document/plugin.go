@@ -195,8 +195,12 @@ func (in input) check(value *node, user string) error {
 	return nil
 }
 
-// texts: lists may nest, since a reference in a list may be to a list.
+// texts: lists may nest, since a reference in a list may be to a list; null is an
+// element left empty in YAML.
 func texts(n *node) bool {
+	if n.kind == 'n' {
+		return true
+	}
 	if n.kind == '[' {
 		return !slices.ContainsFunc(n.items, func(item *node) bool { return !texts(item) })
 	}

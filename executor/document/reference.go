@@ -25,27 +25,31 @@ func hasReference(n *node) bool {
 	return n.kind == '"' && anyReference.MatchString(n.text)
 }
 
-// walk calls visit with every text below n, in maps' values and lists' elements,
-// and its path.
+// walk calls visit with every text below n that may hold a reference, in maps'
+// values and lists' elements, and its path.
 func walk(n *node, path string, visit func(n *node, path string) error) error {
 	if n.kind == '"' {
 		return visit(n, path)
 	}
 	for i, item := range n.items {
-		if err := walk(item, fmt.Sprintf("%s[%d]", path, i), visit); err != nil {
-			return err
+		if item.mayRefer() {
+			if err := walk(item, fmt.Sprintf("%s[%d]", path, i), visit); err != nil {
+				return err
+			}
 		}
 	}
 	for _, f := range n.fields {
-		below := f.name
-		if path != "" {
-			below = path + "." + f.name
-		}
-		if err := walk(f.value, below, visit); err != nil {
-			return err
+		if f.value.mayRefer() {
+			if err := walk(f.value, strings.TrimPrefix(path+"."+f.name, "."), visit); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
+}
+
+func (n *node) mayRefer() bool {
+	return n.kind == '[' || n.kind == '{' || strings.Contains(n.text, "{{")
 }
 
 // references refuses {{ name }} for what is no parameter, in all texts below n.
@@ -55,9 +59,6 @@ func (c *checker) references(n *node, user, path string) error {
 }
 
 func (c *checker) parametersIn(n *node, where string) error {
-	if !strings.Contains(n.text, "{{") {
-		return nil
-	}
 	for _, match := range reference.FindAllStringSubmatch(n.text, -1) {
 		if c.parameter(match[1]) == nil {
 			return n.errorf("Parameter %q is not declared. It is used %s.", match[1], where)

@@ -50,8 +50,12 @@ func ExecutionTimeout(d *Document, given map[string][]string) time.Duration {
 		step := &d.Steps[i]
 		switch step.Action {
 		case "aws:runShellScript", "aws:runPowerShellScript", "aws:psModule":
-			inputs, _ := (&interpolation{values: values}).replace(step.Inputs).(map[string]any)
-			total += ScriptTimeout(inputs["timeoutSeconds"])
+			inputs, _ := step.Inputs.(map[string]any)
+			if text, ok := step.Inputs.(string); ok { // properties of schema 1.2 as text
+				parsed, _ := parseText(textOf((&interpolation{values: values}).text(text)))
+				inputs, _ = plugins[step.Action].canonical(parsed).(map[string]any)
+			}
+			total += ScriptTimeout((&interpolation{values: values}).replace(inputs["timeoutSeconds"]))
 		default:
 			total += maxScriptTimeout * time.Second
 		}

@@ -94,6 +94,40 @@ func (p *Parameter) parse(given []string) (any, bool) {
 	return value, fits(p.Type, value)
 }
 
+// ParseMap reads a map that an input gives as text, in JSON or YAML, as
+// documentParameters of aws:runDocument does; "" is an empty one. The error is a
+// sentence.
+func ParseMap(text string) (map[string]any, error) {
+	if strings.TrimSpace(text) == "" {
+		return map[string]any{}, nil
+	}
+	n, err := parse([]byte(text), YAML)
+	if err != nil {
+		return nil, err
+	}
+	if n.kind != '{' {
+		return nil, n.errorf("There should be a map.")
+	}
+	return n.value().(map[string]any), nil
+}
+
+// Given makes of a map's values what a command gives for the parameters: lists of
+// strings.
+func Given(values map[string]any) map[string][]string {
+	given := make(map[string][]string, len(values))
+	for name, value := range values {
+		list, ok := value.([]any)
+		if !ok {
+			list = []any{value}
+		}
+		given[name] = make([]string, len(list))
+		for i, item := range list {
+			given[name][i] = textOf(item)
+		}
+	}
+	return given
+}
+
 // CheckParameters checks what a command gives for the document's parameters. The
 // error is one or more sentences, without values: they may be secrets.
 func (d *Document) CheckParameters(given map[string][]string) error {
