@@ -1,0 +1,44 @@
+package leader
+
+import "testing"
+
+// TestABatchThatWasOvertakenIsRefused: the outcome of a batch is unknown, another
+// leader starts the command on another node, and this node leads again before its
+// old engine has noticed. What that engine tries once more starts nothing, though
+// nobody has touched the invocation that it would start: the batch names the
+// counters that it was decided on.
+func TestABatchThatWasOvertakenIsRefused(t *testing.T) {
+	b := newBench(t, 2)
+	b.away["mi-0000"], b.away["mi-0001"] = true, true
+	b.send("c", `{"MaxConcurrency":"1","Targets":[{"Key":"tag:role","Values":["web"]}]}`)
+	b.turn()
+	former, tries := b.engine, 0
+	former.unknownPause = 0
+	former.store = &replica{memory: b.memory, term: b.memory.term, fault: func() writeFault {
+		if tries++; tries > 1 {
+			return writeFine
+		}
+		term := b.memory.term
+		b.away["mi-0000"], b.away["mi-0001"] = false, true
+		b.succeed()
+		if calls := b.turn(); len(calls) != 1 || calls[0].nodeID != "mi-0000" {
+			t.Fatalf("the other leader makes %d calls", len(calls))
+		}
+		b.memory.term = term
+		return writeLostUnknown
+	}}
+	b.away["mi-0001"] = false
+	former.membersChanged()
+	if err := former.round(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if tries < 2 {
+		t.Fatal("the batch was not tried again")
+	}
+	if s := b.state("c"); s.InFlight != 1 {
+		t.Errorf("%d are in flight, MaxConcurrency is 1", s.InFlight)
+	}
+	if i := b.invocation("c", "mi-0001"); i.InFlight() {
+		t.Error("the overtaken batch has started a node")
+	}
+}
