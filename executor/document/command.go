@@ -33,9 +33,10 @@ var stepNames = regexp.MustCompile(`\A[a-zA-Z0-9_]{1,128}\z`)
 
 // Parse reads a Command document as a node of the mesh does that runs it: whatever
 // Validate accepts, and the schema versions 2.0.1 to 2.0.3, which SSM's agent
-// knows and the service does not. The error is an *Error.
+// knows and the service does not. The content may have grown by Convert beyond
+// what a document may have. The error is an *Error.
 func Parse(content []byte, format Format) (*Document, error) {
-	root, err := parse(content, format)
+	root, err := parseUpTo(maxExpanded, content, format)
 	if err != nil {
 		return nil, err
 	}

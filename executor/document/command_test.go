@@ -92,7 +92,7 @@ func TestParseRefusals(t *testing.T) {
 		"duplicate":            {`{"schemaVersion":"2.2","schemaVersion":"2.2"}`, `Duplicate key "schemaVersion". at Line: 1, Column: 24`},
 		"list":                 {`[]`, "The document is not an object."},
 		"deep":                 {strings.Repeat(`{"a":`, 70), "The document nests deeper than 64 levels."},
-		"large":                {`{"a":"` + strings.Repeat("x", 64<<10) + `"}`, "the limit is 65536"},
+		"large":                {`{"a":"` + strings.Repeat("x", 512<<10) + `"}`, "the limit is 524288"},
 		"no version":           {`{}`, `Missing "schemaVersion" in the document.`},
 		"number":               {`{"schemaVersion":2.2}`, "schemaVersion should be String"},
 		"unknown version":      {`{"schemaVersion":"3.0"}`, "Document schema version is invalid. Value: 3.0"},
@@ -152,6 +152,21 @@ func TestParseRefusals(t *testing.T) {
 				t.Errorf("got %v, want %s", err, c.want)
 			}
 		})
+	}
+}
+
+// A document of the largest size in YAML is larger in JSON, and runs.
+func TestParseWhatHasGrown(t *testing.T) {
+	yaml := "schemaVersion: '2.2'\nmainSteps:\n- name: a\n  action: aws:runShellScript\n  inputs:\n    runCommand:\n    - '" + strings.Repeat(`"`, 60_000) + "'\n"
+	if _, err := Validate([]byte(yaml), YAML, "Command"); err != nil {
+		t.Fatal(err)
+	}
+	json, err := Convert([]byte(yaml), YAML, JSON)
+	if err != nil || len(json) <= maxSize {
+		t.Fatalf("%d bytes of JSON, %v", len(json), err)
+	}
+	if d, err := Parse(json, JSON); err != nil || len(d.Steps) != 1 {
+		t.Error(err)
 	}
 }
 

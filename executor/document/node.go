@@ -110,9 +110,11 @@ type sentence string
 func (s sentence) Error() string { return string(s) }
 
 // parse turns a content into nodes.
-func parse(content []byte, format Format) (*node, error) {
-	if len(content) > maxSize {
-		return nil, &Error{Code: CodeMaxSizeExceeded, Message: fmt.Sprintf("The document has %d bytes; the limit is %d.", len(content), maxSize)}
+func parse(content []byte, format Format) (*node, error) { return parseUpTo(maxSize, content, format) }
+
+func parseUpTo(limit int, content []byte, format Format) (*node, error) {
+	if len(content) > limit {
+		return nil, &Error{Code: CodeMaxSizeExceeded, Message: fmt.Sprintf("The document has %d bytes; the limit is %d.", len(content), limit)}
 	}
 	switch format {
 	case JSON, "":
