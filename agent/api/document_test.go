@@ -672,3 +672,49 @@ func TestDocumentAudit(t *testing.T) {
 		return err
 	})
 }
+
+// Text stays text.
+func TestTextDocuments(t *testing.T) {
+	b := newBed(t)
+	c := b.ssm(b.leaderURL)
+	calendar := "BEGIN:VCALENDAR\r\nVERSION:2.0\r\nPRODID:-//AWS//Change Calendar 1.0//EN\r\nX-CALENDAR-TYPE:DEFAULT_OPEN\r\nEND:VCALENDAR\r\n"
+	text := func(in *ssm.CreateDocumentInput) { in.DocumentType, in.DocumentFormat = "ChangeCalendar", "TEXT" }
+	create(t, c, "Freeze", calendar, text)
+	for _, format := range []types.DocumentFormat{"", "TEXT"} {
+		got, err := c.GetDocument(t.Context(), &ssm.GetDocumentInput{Name: aws.String("Freeze"), DocumentFormat: format})
+		if err != nil || *got.Content != calendar || got.DocumentFormat != "TEXT" || got.DocumentType != "ChangeCalendar" {
+			t.Errorf("%q: %+v, %v", format, got, err)
+		}
+	}
+	_, err := c.GetDocument(t.Context(), &ssm.GetDocumentInput{Name: aws.String("Freeze"), DocumentFormat: "JSON"})
+	wantCode(t, err, "InvalidDocument", "ask for the format TEXT")
+	_, err = c.SendCommand(t.Context(), &ssm.SendCommandInput{DocumentName: aws.String("Freeze"), InstanceIds: []string{memberID}})
+	wantCode(t, err, "InvalidDocument", "ChangeCalendar")
+}
+
+// Force is asked for where others may depend on the document.
+func TestForce(t *testing.T) {
+	b := newBed(t)
+	c := b.ssm(b.leaderURL)
+	create(t, c, "Schema", `{"$schema":"http://json-schema.org/draft-04/schema#","type":"object"}`, func(in *ssm.CreateDocumentInput) { in.DocumentType = "ApplicationConfigurationSchema" })
+	_, err := c.DeleteDocument(t.Context(), &ssm.DeleteDocumentInput{Name: aws.String("Schema")})
+	wantCode(t, err, "InvalidDocumentOperation", "Force")
+	if _, err := c.DeleteDocument(t.Context(), &ssm.DeleteDocumentInput{Name: aws.String("Schema"), Force: true}); err != nil {
+		t.Error(err)
+	}
+}
+
+func FuzzParseDocumentName(f *testing.F) {
+	for _, seed := range []string{"Greet", "arn:aws:ssm:us-east-1::document/AWS-RunShellScript", "arn:aws:ssm:us-east-1:123456789012:document/x", "arn:", "arn:::::", "arn:aws:s3:::document/x", "arn:aws:ssm:::document/"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, given string) {
+		name, account, ok := parseDocumentName(given)
+		switch {
+		case !strings.HasPrefix(given, "arn:") && (name != given || account != "" || !ok):
+			t.Errorf("%q: %q %q %v", given, name, account, ok)
+		case ok && (name == "" && given != "" || !strings.HasSuffix(given, name) || !strings.Contains(given, account)):
+			t.Errorf("%q: %q %q", given, name, account)
+		}
+	})
+}

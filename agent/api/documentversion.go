@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -191,6 +192,9 @@ func (c *call) updateDocument(in *ssm.UpdateDocumentInput) (*ssm.UpdateDocumentO
 	versions, err := raftstore.DocumentVersions(c, head.ID)
 	if err != nil {
 		return nil, err
+	}
+	if len(versions) == 0 {
+		return nil, fmt.Errorf("the document %s has no version", head.Name)
 	}
 	latest := versions[len(versions)-1]
 	content := newVersion{

@@ -85,6 +85,8 @@ var hints = map[string]string{
 	"InvalidInstanceId":                     "`meshctl node list` shows the nodes",
 	"InvalidResourceId":                     "`meshctl node list` shows the nodes",
 	"InvalidDocument":                       "`meshctl document list` shows the documents",
+	"InvalidDocumentVersion":                "`meshctl document versions NAME` shows the versions",
+	"InvalidDocumentContent":                "`meshctl document validate FILE` checks a file without a mesh",
 	"InvalidCommandId":                      "`meshctl command list` shows the commands",
 	"InvocationDoesNotExist":                "`meshctl command show ID` shows the nodes of a command",
 	"InvalidPluginName":                     "choose a step with --step; `meshctl command show ID -o json` names them",
