@@ -107,6 +107,13 @@ func TestDocumentNoun(t *testing.T) {
 	if moved := m.called("UpdateDocumentDefaultVersion"); len(moved) != 2 || moved[0].Body != moved[1].Body {
 		t.Errorf("by number and by name: %+v", moved)
 	}
+	m.always("ListDocuments", &ssm.ListDocumentsOutput{})
+	if r := m.run("document", "list", "--owner", "Self", "--type", "Command", "--tag", "team=a"); r.code != 0 {
+		t.Errorf("list: %+v", r)
+	}
+	if body := m.called("ListDocuments")[0].Body; !strings.Contains(body, `"Filters":[{"Key":"Owner","Values":["Self"]},{"Key":"DocumentType","Values":["Command"]},{"Key":"tag:team","Values":["a"]}]`) {
+		t.Errorf("list asked %s", body)
+	}
 	// On a terminal it asks.
 	r := m.runIn(func(s *surroundings) { s.inTerminal, s.in = true, strings.NewReader("n\n") }, "document", "delete", "Greet")
 	if r.code != exitRefused || !strings.Contains(r.err, "nothing was changed") || len(m.called("DeleteDocument")) != 2 {
