@@ -69,7 +69,9 @@ func (c *call) outputSource(in *meshapi.ReadOutputInput) (outputSource, error) {
 }
 
 // readOutput fetches a part of a step's output from the node that has it. Before
-// the step begins there is nothing; with Wait it waits for the beginning too.
+// the step begins there is nothing; with Wait it waits for the beginning too. That
+// a command was started on a node is committed before the node is told, by this
+// leader or, when that one is lost, by the next: until then the node knows nothing.
 func readOutput(ctx context.Context, c *call, in *meshapi.ReadOutputInput) (*meshapi.ReadOutputOutput, error) {
 	watch := c.store.Watch(raftstore.InvocationPrefix(in.CommandId) + in.InstanceId)
 	defer watch.Stop()
@@ -85,8 +87,12 @@ func readOutput(ctx context.Context, c *call, in *meshapi.ReadOutputInput) (*mes
 		case err != nil:
 			return nil, err
 		case source.begun:
-			return c.fetchOutput(ctx, in, source, !last)
-		case source.ended || last:
+			out, err := c.fetchOutput(ctx, in, source, !last)
+			if !errors.Is(err, errNotThere) || !in.Wait {
+				return out, err
+			}
+		}
+		if source.ended || last {
 			return &meshapi.ReadOutputOutput{Data: []byte{}, NextOffset: in.Offset, Ended: source.ended}, nil
 		}
 		select {
@@ -98,6 +104,9 @@ func readOutput(ctx context.Context, c *call, in *meshapi.ReadOutputInput) (*mes
 		}
 	}
 }
+
+// errNotThere: the node has not been told yet to run it.
+var errNotThere = refuse(codeValidation, "The command is on its way to the node, which has no output of it yet.")
 
 func (c *call) fetchOutput(ctx context.Context, in *meshapi.ReadOutputInput, source outputSource, wait bool) (*meshapi.ReadOutputOutput, error) {
 	ctx, cancel := context.WithTimeout(ctx, maxOutputWait+outputSlack)
@@ -116,6 +125,8 @@ func (c *call) fetchOutput(ctx context.Context, in *meshapi.ReadOutputInput, sou
 		return &meshapi.ReadOutputOutput{Data: list(got.Data), NextOffset: in.Offset + int64(len(got.Data)), Ended: got.Ended}, nil
 	case errors.As(err, &refused) && refused.Kind == peer.RefusedStaleTerm:
 		return nil, raftstore.ErrNotLeader
+	case errors.As(err, &refused) && refused.Kind == peer.RefusedInput && !source.ended:
+		return nil, errNotThere
 	case errors.As(err, &refused) && refused.Kind == peer.RefusedInput:
 		return nil, refuse(codeValidation, "%s: %s", in.InstanceId, refused.Message)
 	case errors.As(err, &refused):
