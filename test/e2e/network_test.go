@@ -146,6 +146,17 @@ func (w *network) isolate(group ...*host) {
 	w.apply()
 }
 
+// find ends the losses of what these hosts send to those.
+func (w *network) find(from, to []*host) {
+	w.t.Helper()
+	for _, f := range from {
+		for _, t := range to {
+			delete(w.lost, direction{f, t})
+		}
+	}
+	w.apply()
+}
+
 // heal ends all losses.
 func (w *network) heal() {
 	w.t.Helper()
