@@ -2,6 +2,7 @@ package document
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"reflect"
 	"regexp"
@@ -43,29 +44,33 @@ func Convert(content []byte, from, to Format) ([]byte, error) {
 }
 
 // writeYAML proves what it writes by reading it again: block literals are for
-// people, and where YAML has no faithful one the texts are quoted.
+// people, and should YAML have no faithful one for a text, all are quoted.
 func writeYAML(root *node) ([]byte, error) {
-	var problem error
-	for _, quoted := range []bool{false, true} {
-		var out bytes.Buffer
-		encoder := yaml.NewEncoder(&out)
-		encoder.SetIndent(2)
-		if problem = encoder.Encode(yamlNode(root, quoted)); problem != nil {
-			continue
-		}
-		if problem = encoder.Close(); problem != nil {
-			continue
-		}
-		again, err := parseYAML(out.Bytes())
-		if err != nil {
-			problem = err
-			continue
-		}
-		if problem = fmt.Errorf("a value has no faithful form"); reflect.DeepEqual(root.value(), again.value()) {
-			return out.Bytes(), nil
-		}
+	out, err := encodeYAML(root, false)
+	if err != nil {
+		out, err = encodeYAML(root, true)
 	}
-	return nil, problem
+	return out, err
+}
+
+func encodeYAML(root *node, quoted bool) ([]byte, error) {
+	var out bytes.Buffer
+	encoder := yaml.NewEncoder(&out)
+	encoder.SetIndent(2)
+	if err := encoder.Encode(yamlNode(root, quoted)); err != nil {
+		return nil, err
+	}
+	if err := encoder.Close(); err != nil {
+		return nil, err
+	}
+	again, err := parseYAML(out.Bytes())
+	if err != nil {
+		return nil, err
+	}
+	if !reflect.DeepEqual(root.value(), again.value()) {
+		return nil, errors.New("a value has no faithful form")
+	}
+	return out.Bytes(), nil
 }
 
 // yamlNode makes a node of YAML. quoted writes every text in double quotes.
@@ -107,7 +112,7 @@ func yamlNode(n *node, quoted bool) *yaml.Node {
 func yamlText(text string, key, quoted bool) *yaml.Node {
 	y := &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: text}
 	switch {
-	case quoted, text == "<<", oldBoolean.MatchString(text):
+	case quoted, oldBoolean.MatchString(text), strings.HasPrefix(text, "\t"): // no literal begins with a tab
 		y.Style = yaml.DoubleQuotedStyle
 	case !key && strings.Contains(text, "\n"):
 		y.Style = yaml.LiteralStyle

@@ -2,6 +2,7 @@ package document
 
 import (
 	"reflect"
+	"runtime"
 	"strings"
 	"testing"
 )
@@ -75,7 +76,12 @@ func TestResolve(t *testing.T) {
 	}
 	for _, inputs := range []string{`["` + strings.Repeat("x{{l}}", 5000) + `"]`, `[` + strings.Repeat(`"{{l}}",`, 5000) + `""]`} {
 		bomb := mustParse(t, `{"schemaVersion":"2.2","parameters":{"l":{"type":"StringList"}},"mainSteps":[{"name":"a","action":"aws:runShellScript","inputs":{"runCommand":`+inputs+`}}]}`)
-		tasks, err = bomb.Resolve(map[string][]string{"l": {strings.Repeat("x", 1000), "y"}}, "Linux")
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		tasks, err = bomb.Resolve(map[string][]string{"l": {strings.Repeat("x", 30_000), "y"}}, "Linux")
+		if runtime.ReadMemStats(&after); after.TotalAlloc-before.TotalAlloc > 400<<20 {
+			t.Errorf("%d bytes were used", after.TotalAlloc-before.TotalAlloc)
+		}
 		if err != nil || tasks[0].Refuse != "The inputs grow beyond 4194304 bytes by their parameters. Step name: a" || len(tasks[0].Inputs) != 0 {
 			t.Errorf("a value named 5000 times: %.300v, %v", tasks, err)
 		}
