@@ -86,6 +86,51 @@ func TestRestartInOneProcess(t *testing.T) {
 	}
 }
 
+// deaf is a plugin that does not hear a cancel.
+type deaf struct{ begun, end chan struct{} }
+
+func (d deaf) Run(context.Context, *executor.Execution) (executor.Outcome, error) {
+	close(d.begun)
+	<-d.end
+	return executor.Outcome{Result: executor.StepResult{Status: "Success", StatusDetails: "Success"}}, nil
+}
+
+func (d deaf) Resume(ctx context.Context, x *executor.Execution) (executor.Outcome, error) {
+	return d.Run(ctx, x)
+}
+
+// When Cancel returns, the wish is in the journal's file, though the job runs on.
+func TestCancelIsDurableWhenAnswered(t *testing.T) {
+	plugin := deaf{make(chan struct{}), make(chan struct{})}
+	m := newMesh()
+	config := testConfig(t.TempDir(), m)
+	config.Plugins = map[string]executor.Plugin{"aws:runShellScript": plugin}
+	w := open(t, config)
+	accept(t, w, newJob("job", shell("a", "true")))
+	<-plugin.begun
+	if err := w.Cancel(context.Background(), []string{"job"}); err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(filepath.Join(config.Dir, "journal"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	copied := filepath.Join(t.TempDir(), "journal")
+	if err := os.WriteFile(copied, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	j, err := executor.OpenJournal(executor.JournalConfig{Path: copied, Log: config.Log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer j.Close()
+	if entry := j.Entry("job"); entry == nil || !entry.Cancelling || entry.Finished() {
+		t.Error("the journal's file does not have the wish to cancel, or has the end")
+	}
+	close(plugin.end)
+	m.end(t, "job")
+}
+
 // journalOf writes a journal as a worker that died left it.
 func journalOf(t *testing.T, dir string, records ...executor.Record) {
 	t.Helper()
