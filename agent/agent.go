@@ -54,6 +54,10 @@ type Agent struct {
 	// holding is the store and what lives on it; nil on a plain member.
 	holdingMu sync.RWMutex
 	holding   *holding
+	// storeState is why it is nil on a node that has a store; guarded by holdingMu.
+	storeState storeState
+	// storeTrouble has room for the failure that a full disk made of the store.
+	storeTrouble chan error
 
 	// gossipKeysMu makes taking new gossip keys one at a time.
 	gossipKeysMu sync.Mutex
@@ -87,7 +91,7 @@ func Open(config Config, log *slog.Logger) (_ *Agent, err error) {
 	a := &Agent{
 		config: config, dir: dir, identity: identity, unlock: unlock, clock: clock.New(config.Now),
 		log:    log.With("self", identity.NodeID()),
-		failed: make(chan struct{}),
+		failed: make(chan struct{}), storeTrouble: make(chan error, 1),
 	}
 	a.ctx, a.stop = context.WithCancel(context.Background())
 	defer func() {
@@ -108,6 +112,9 @@ func Open(config Config, log *slog.Logger) (_ *Agent, err error) {
 		return nil, err
 	}
 	a.face = api.New(a.faceConfig())
+	if _, holds := identity.MeshKey(); holds && !dir.lostStore() {
+		a.storeState = storeOpening
+	}
 	if a.server, err = peer.Listen(config.Address(), peers, (*handlers)(a)); err != nil {
 		return nil, err
 	}
@@ -116,10 +123,8 @@ func Open(config Config, log *slog.Logger) (_ *Agent, err error) {
 	if err = a.openGossip(); err != nil {
 		return nil, err
 	}
-	if _, holds := identity.MeshKey(); holds {
-		if err = a.openStore(); err != nil {
-			return nil, err
-		}
+	if err = a.openOwnStore(); err != nil {
+		return nil, err
 	}
 	if err = a.serveAPI(); err != nil {
 		return nil, err
@@ -127,6 +132,7 @@ func Open(config Config, log *slog.Logger) (_ *Agent, err error) {
 	a.gate.Subscribe(a.rosterChanged)
 	a.rosterChanged(a.gate.Roster())
 	a.spawn(a.renewCertificates)
+	a.spawn(a.keepDisk)
 	a.log.Info("running", "address", config.Address(), "gossip", config.GossipAddress(), "mesh", identity.MeshID(), "version", Version)
 	return a, nil
 }

@@ -103,13 +103,16 @@ func (h *handlers) Keyring(_ context.Context, _ peer.Caller, in *peer.KeyringReq
 
 func (h *handlers) Promote(_ context.Context, from peer.Caller, in *peer.PromoteRequest) error {
 	a := (*Agent)(h)
+	if free, err := freeBytes(string(a.dir)); err == nil && free < roomForStore {
+		return &peer.Refusal{Kind: peer.RefusedUnavailable, Message: "the disk of node " + a.identity.NodeID() + " is too full for the store"}
+	}
 	if err := a.identity.TakeMeshKey(in.MeshKey); err != nil {
 		return err
 	}
 	if err := a.identity.Replace(in.Certificate); err != nil {
 		return err
 	}
-	if err := a.openStore(); err != nil {
+	if err := a.newStore(); err != nil {
 		return fmt.Errorf("hold the store as %s asks: %w", from.NodeID, err)
 	}
 	return nil
@@ -129,12 +132,17 @@ func (h *handlers) Demote(_ context.Context, _ peer.Caller, in *peer.DemoteReque
 }
 
 func (h *handlers) RaftState(context.Context, peer.Caller, *peer.RaftStateRequest) (*peer.RaftStateResponse, error) {
-	store := (*Agent)(h).store()
+	a := (*Agent)(h)
+	_, holdsKey := a.identity.MeshKey()
+	a.holdingMu.RLock()
+	trouble := string(a.storeState)
+	a.holdingMu.RUnlock()
+	store := a.store()
 	if store == nil {
-		return &peer.RaftStateResponse{}, nil
+		return &peer.RaftStateResponse{HoldsKey: holdsKey, Trouble: trouble}, nil
 	}
 	return &peer.RaftStateResponse{
-		HoldsStore: true, AppliedIndex: store.AppliedIndex(), LastIndex: store.LastIndex(), Term: store.Term(),
+		HoldsStore: true, HoldsKey: holdsKey, AppliedIndex: store.AppliedIndex(), LastIndex: store.LastIndex(), Term: store.Term(),
 	}, nil
 }
 

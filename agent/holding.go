@@ -17,6 +17,8 @@ import (
 type holding struct {
 	store  *raftstore.Store
 	leader *leader.Leader
+	// file is the store's file as it was when it was opened.
+	file os.FileInfo
 	// stop ends the loops; done is closed when they have ended.
 	stop  context.CancelFunc
 	loops sync.WaitGroup
@@ -32,6 +34,36 @@ func (a *Agent) store() *raftstore.Store {
 	return a.holding.store
 }
 
+// openOwnStore opens the store that this node has, if it is to hold one, at its
+// start.
+func (a *Agent) openOwnStore() error {
+	if _, holds := a.identity.MeshKey(); !holds {
+		return nil
+	}
+	if a.dir.lostStore() {
+		a.log.Error(lostStoreText)
+		return nil
+	}
+	err := a.openStore()
+	if err != nil && isFull(err) {
+		a.storeFailed(err)
+		return nil
+	}
+	return err
+}
+
+// newStore makes an empty store, as the leader asks, or opens the one that is
+// there.
+func (a *Agent) newStore() error {
+	if a.dir.lostStore() && a.store() == nil {
+		// What else is left of an earlier one does not go with a new log.
+		if err := os.RemoveAll(a.dir.store()); err != nil {
+			return fmt.Errorf("clear what is left of the store: %w", err)
+		}
+	}
+	return a.openStore()
+}
+
 // openStore opens the store and starts what lives on it. It is idempotent.
 func (a *Agent) openStore() error {
 	a.holdingMu.Lock()
@@ -45,17 +77,21 @@ func (a *Agent) openStore() error {
 	store, err := raftstore.Open(raftstore.Config{
 		Dir: a.dir.store(), NodeID: a.identity.NodeID(), MeshID: a.identity.MeshID(), Address: a.config.Address(),
 		Stream: a.streams.open(), Log: a.log.With("part", "raft"),
-		Fatal: func(err error) { a.fail(fmt.Errorf("the store cannot go on: %w", err)) },
+		Fatal: a.storeFailed,
 	})
 	if err != nil {
 		return fmt.Errorf("open the store: %w", err)
 	}
-	h := &holding{store: store, leader: leader.New(a.leaderConfig(store))}
+	file, err := os.Stat(a.dir.storeFile())
+	if err != nil {
+		return errors.Join(fmt.Errorf("open the store: %w", err), store.Close())
+	}
+	h := &holding{store: store, leader: leader.New(a.leaderConfig(store)), file: file}
 	ctx, stop := context.WithCancel(a.ctx)
 	h.stop = stop
 	h.loops.Go(func() { store.Lead(ctx, h.leader.Run) })
 	h.loops.Go(func() { a.publishNodes(ctx, store) })
-	a.holding = h
+	a.holding, a.storeState = h, ""
 	a.log.Info("this node holds the store")
 	return nil
 }

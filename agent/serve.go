@@ -51,7 +51,8 @@ func (a *Agent) openWorker() error {
 			}
 			return response.Unknown, nil
 		},
-		Log: a.log.With("part", "worker"), Now: a.clock.Own,
+		Unfit: a.fullDisk,
+		Log:   a.log.With("part", "worker"), Now: a.clock.Own,
 	})
 	if err != nil {
 		return fmt.Errorf("open the worker: %w", err)
@@ -70,6 +71,14 @@ func (a *Agent) faceConfig() api.Config {
 			return nil
 		},
 		Forward: a.client.Forward, Peers: a.client,
+		Storeless: func() map[string]string {
+			a.holdingMu.RLock()
+			defer a.holdingMu.RUnlock()
+			if a.holding == nil {
+				return nil
+			}
+			return a.holding.leader.Storeless()
+		},
 		Members: a.members, Roster: a.gate.Roster, MeshKey: a.identity.MeshKey,
 		AuditFile: a.dir.auditFile(),
 		Documents: a.config.DocumentLimit, DocumentVersions: a.config.DocumentVersionLimit,
@@ -88,7 +97,7 @@ func (a *Agent) members() []api.Member {
 	for _, m := range g.Members() {
 		members = append(members, api.Member{
 			NodeID: m.NodeID, Address: m.Address, GossipAddress: m.GossipAddress, Version: m.Version,
-			Voter: m.Voter, Alive: m.Alive, LastSeen: m.LastSeen.Add(shift), Tags: m.Tags,
+			Voter: m.Voter, DiskFull: m.DiskFull, Alive: m.Alive, LastSeen: m.LastSeen.Add(shift), Tags: m.Tags,
 		})
 	}
 	return members

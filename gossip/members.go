@@ -16,7 +16,9 @@ type Member struct {
 	GossipAddress string
 	Version       string
 	Voter         bool
-	Alive         bool
+	// DiskFull: it takes no jobs, because its disk is full.
+	DiskFull bool
+	Alive    bool
 	// Left: it said goodbye. Neither alive nor left is failed.
 	Left bool
 	// LastSeen is now for the living, else when this node stopped to count it so.
@@ -52,6 +54,7 @@ func (g *Gossip) Members() []Member {
 			GossipAddress: m.gossipAddress,
 			Version:       m.meta.Version,
 			Voter:         m.meta.Voter,
+			DiskFull:      m.meta.DiskFull,
 			Alive:         m.alive,
 			Left:          m.left,
 			LastSeen:      m.lastSeen,
@@ -137,6 +140,19 @@ func (g *Gossip) SetVoter(voter bool) {
 		return
 	}
 	self.meta.Voter = voter
+	wake(g.wakeAnnounce)
+	g.changed()
+}
+
+// SetDiskFull announces whether this node takes no jobs because its disk is full.
+func (g *Gossip) SetDiskFull(full bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	self := g.members[g.config.NodeID]
+	if self.meta.DiskFull == full {
+		return
+	}
+	self.meta.DiskFull = full
 	wake(g.wakeAnnounce)
 	g.changed()
 }

@@ -21,11 +21,13 @@ const (
 const (
 	metaVoter   = 1 << 0
 	metaLeaving = 1 << 1
+	metaFull    = 1 << 2
 )
 
 // meta is what a node announces about itself.
 //
-// Encoding: format byte 1; flags byte (1 voter, 2 leaving); then node id, TLS
+// Encoding: format byte 1; flags byte (1 voter, 2 leaving, 4 disk
+// full); then node id, TLS
 // address and version, each with a length byte before it; then the version of the
 // node's tags as a uvarint and their digest in 8 bytes, big endian. A later
 // program may append to this, and what is appended is skipped; anything else
@@ -38,7 +40,9 @@ type meta struct {
 	// Leaving is announced just before a node leaves: memberlist does not say
 	// whether a node that is gone has left or failed.
 	Leaving bool
-	Tags    tagMark
+	// DiskFull: the node takes no jobs, because its disk is full.
+	DiskFull bool
+	Tags     tagMark
 }
 
 var errMalformed = errors.New("malformed")
@@ -52,6 +56,9 @@ func (m meta) encode() []byte {
 	}
 	if m.Leaving {
 		flags |= metaLeaving
+	}
+	if m.DiskFull {
+		flags |= metaFull
 	}
 	b = append(b, metaFormat, flags)
 	for _, s := range [...]string{m.NodeID, m.Address, m.Version} {
@@ -72,6 +79,7 @@ func decodeMeta(b []byte) (meta, error) {
 	}
 	m.Voter = b[1]&metaVoter != 0
 	m.Leaving = b[1]&metaLeaving != 0
+	m.DiskFull = b[1]&metaFull != 0
 	b = b[2:]
 	for _, field := range [...]*string{&m.NodeID, &m.Address, &m.Version} {
 		if len(b) < 1 || len(b) < 1+int(b[0]) {

@@ -20,6 +20,9 @@ type health struct {
 	// and no majority agrees.
 	clocks    []wrongClock
 	undecided bool
+	// full are the nodes whose disk is full; lost the voters and stand-bys whose
+	// store is gone.
+	full, lost []string
 }
 
 // wrongClock is a node whose clock is ahead of the mesh's, or behind when negative.
@@ -56,7 +59,7 @@ func silent(nodes []nodeHealth) []string {
 
 // advice is what to do, the gravest first; empty when all is well.
 func (h health) advice() []string {
-	var out []string
+	out := h.diskAdvice()
 	dead := silent(h.voters)
 	if !h.leading {
 		living := len(h.voters) - len(dead)
@@ -95,6 +98,29 @@ func (h health) advice() []string {
 // maxNamed bounds how many nodes one sentence names.
 const maxNamed = 10
 
+// diskAdvice comes first: a full disk is often why there is no leader.
+func (h health) diskAdvice() []string {
+	var out []string
+	if len(h.full) > 0 {
+		out = append(out, fmt.Sprintf("%s full: %s. Free some of it: until then the node takes no jobs, and as a voter or stand-by it does not hold the store. Then it goes on by itself.",
+			plural(len(h.full), "disk is", "disks are"), named(h.full)))
+	}
+	if len(h.lost) > 0 {
+		out = append(out, fmt.Sprintf("%s no store any more: %s. Nothing is to be done: the mesh replaces what it can and gives them a new one. Find out who deleted the files.",
+			plural(len(h.lost), "node that should hold the store has", "nodes that should hold the store have"), named(h.lost)))
+	}
+	return out
+}
+
+// named lists names, up to maxNamed of them.
+func named(names []string) string {
+	text := strings.Join(names[:min(len(names), maxNamed)], ", ")
+	if more := len(names) - maxNamed; more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
+	}
+	return text
+}
+
 func (h health) clockAdvice() []string {
 	var out []string
 	if h.undecided {
@@ -104,18 +130,15 @@ func (h health) clockAdvice() []string {
 		return out
 	}
 	var wrong []string
-	for _, c := range h.clocks[:min(len(h.clocks), maxNamed)] {
+	for _, c := range h.clocks {
 		where := "ahead"
 		if c.ahead < 0 {
 			where = "behind"
 		}
 		wrong = append(wrong, fmt.Sprintf("%s is %s %s", c.name, c.ahead.Abs().Round(time.Second), where))
 	}
-	if more := len(h.clocks) - len(wrong); more > 0 {
-		wrong = append(wrong, fmt.Sprintf("and %d more", more))
-	}
 	return append(out, fmt.Sprintf("%s wrong, compared with the mesh's: %s. Set it right, best by a time service; a node that is a day behind, or some days ahead, takes no more jobs.",
-		plural(len(h.clocks), "clock is", "clocks are"), strings.Join(wrong, ", ")))
+		plural(len(h.clocks), "clock is", "clocks are"), named(wrong)))
 }
 
 func plural(n int, one, many string) string {

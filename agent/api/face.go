@@ -40,13 +40,14 @@ type Member struct {
 	GossipAddress string
 	Version       string
 	Voter         bool
+	DiskFull      bool
 	Alive         bool
 	LastSeen      time.Time
 	Tags          map[string]string
 }
 
-// Config is what a Face is made of. All fields but AuditFile, Clock and the quotas
-// are needed; the functions are called from many goroutines at once, and each
+// Config is what a Face is made of. All fields but AuditFile, Clock, Storeless and
+// the quotas are needed; the functions are called from many goroutines at once, and each
 // request asks them anew, since roles come and go.
 type Config struct {
 	// NodeID is this node's, Version this program's.
@@ -76,6 +77,9 @@ type Config struct {
 	// Clock tells how the nodes' clocks differ, and when the mesh's time is known;
 	// nil in tests.
 	Clock Clock
+	// Storeless is, on the leader, the voters and stand-bys that hold no store, and
+	// why, "" when they have lost it; nil in tests.
+	Storeless func() map[string]string
 }
 
 // Clock is what the face needs of clock.Clock.

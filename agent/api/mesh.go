@@ -72,6 +72,20 @@ func (c *call) status(*meshapi.StatusInput) (*meshapi.StatusOutput, error) {
 		}
 	}
 	c.compareClocks(&h, out.Voters, names)
+	for id, name := range names {
+		if members[id].DiskFull && members[id].Alive {
+			h.full = append(h.full, shownName(name, id))
+		}
+	}
+	if c.face.cfg.Storeless != nil {
+		for id, why := range c.face.cfg.Storeless() {
+			if name, enrolled := names[id]; enrolled && why == "" {
+				h.lost = append(h.lost, shownName(name, id))
+			}
+		}
+	}
+	slices.Sort(h.full)
+	slices.Sort(h.lost)
 	out.FailureTolerance, out.Advice = h.tolerance(), list(h.advice())
 	return out, nil
 }
@@ -129,6 +143,12 @@ func (f *Face) gossipStatus(*meshapi.StatusInput) (*meshapi.StatusOutput, error)
 		}
 	}
 	var h health
+	for id, m := range members {
+		if m.DiskFull && m.Alive {
+			h.full = append(h.full, id)
+		}
+	}
+	slices.Sort(h.full)
 	for _, m := range roster.Members {
 		node := nodeHealth{name: m.NodeID, alive: m.NodeID == f.cfg.NodeID || members[m.NodeID].Alive}
 		if m.StandBy {

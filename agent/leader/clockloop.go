@@ -15,7 +15,7 @@ const (
 	// clockFirst bounds the first look at the voters' clocks, before anything of a
 	// term is decided. Longer delays the work of a leader whose fellow is silent.
 	clockFirst = time.Second
-	// clockEvery is how often the voters' clocks are looked at.
+	// clockEvery is how often the voters are asked for their clocks and stores.
 	clockEvery = 10 * time.Second
 )
 
@@ -34,14 +34,14 @@ func (c Config) fence(term, epoch uint64) peer.Fence {
 
 // beginClock makes this node tell the time: it goes on with the time that the
 // leader before has told, unless a majority of the voters' clocks says another.
-func (l *Leader) beginClock(ctx context.Context, term uint64) {
+func (l *Leader) beginClock(ctx context.Context, term uint64, seen *inspection) {
 	if l.cfg.Clock == nil {
 		return
 	}
 	l.cfg.Clock.Lead(term)
 	first, cancel := context.WithTimeout(ctx, clockFirst)
 	defer cancel()
-	l.readClocks(first, term)
+	l.inspect(first, term, seen)
 	if by, jumps := l.wrongBy(); jumps {
 		l.setClock(by)
 	} else {
@@ -51,19 +51,18 @@ func (l *Leader) beginClock(ctx context.Context, term uint64) {
 	}
 }
 
-// keepClock looks at the clocks until ctx ends or the mesh's time must be set.
-func (l *Leader) keepClock(ctx context.Context, term uint64) error {
-	if l.cfg.Clock == nil {
-		<-ctx.Done()
-		return ctx.Err()
-	}
+// keepClock looks at the voters until ctx ends or the mesh's time must be set.
+func (l *Leader) keepClock(ctx context.Context, term uint64, seen *inspection) error {
 	for {
 		pause(ctx, clockEvery)
 		bounded, cancel := context.WithTimeout(ctx, l.cfg.Settings.CallTimeout)
-		l.readClocks(bounded, term)
+		l.inspect(bounded, term, seen)
 		cancel()
 		if ctx.Err() != nil {
 			return ctx.Err()
+		}
+		if l.cfg.Clock == nil {
+			continue
 		}
 		if by, jumps := l.wrongBy(); jumps {
 			l.setClock(by)
@@ -78,9 +77,9 @@ func (l *Leader) setClock(by time.Duration) {
 	l.cfg.Clock.Set(now)
 }
 
-// readClocks asks all other voters for anything: each answer tells what their clock
-// says.
-func (l *Leader) readClocks(ctx context.Context, term uint64) {
+// inspect asks the other voters and the stand-bys about their stores. Each answer
+// also tells what the node's clock says.
+func (l *Leader) inspect(ctx context.Context, term uint64, seen *inspection) {
 	servers, _, err := l.cfg.Store.Servers()
 	if err != nil {
 		return // the store is closing
@@ -96,14 +95,16 @@ func (l *Leader) readClocks(ctx context.Context, term uint64) {
 	}
 	var calls sync.WaitGroup
 	for _, s := range servers {
-		if !s.Voter || s.ID == l.cfg.NodeID {
+		if s.ID == l.cfg.NodeID {
 			continue
 		}
 		calls.Go(func() {
-			_, err := l.cfg.Peers.RaftState(ctx, peer.Target{NodeID: s.ID, Address: s.Address}, &peer.RaftStateRequest{Fence: l.cfg.fence(term, epoch)})
+			out, err := l.cfg.Peers.RaftState(ctx, peer.Target{NodeID: s.ID, Address: s.Address}, &peer.RaftStateRequest{Fence: l.cfg.fence(term, epoch)})
 			if err != nil {
-				l.cfg.Log.Debug("a voter's clock cannot be read", "node", s.ID, "error", err)
+				l.cfg.Log.Debug("a voter cannot be asked about its store", "node", s.ID, "error", err)
+				return
 			}
+			seen.note(s.ID, out, l.cfg.Now())
 		})
 	}
 	calls.Wait()

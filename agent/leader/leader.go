@@ -115,6 +115,8 @@ type reign struct {
 	reports chan *reportCall
 	// over is closed when no more reports are taken.
 	over chan struct{}
+	// seen is what voters and stand-bys say about their stores.
+	seen *inspection
 }
 
 // New returns a Leader that does nothing until Run.
@@ -135,7 +137,7 @@ func New(cfg Config) *Leader {
 func (l *Leader) Run(ctx context.Context, term uint64) {
 	log := l.cfg.Log.With("term", term)
 	log.Info("leading")
-	l.beginClock(ctx, term)
+	l.beginClock(ctx, term, newInspection())
 	for errors.Is(l.work(ctx, term, log), errClockSet) && ctx.Err() == nil {
 		log.Info("leading on, by the new time")
 	}
@@ -147,7 +149,8 @@ func (l *Leader) Run(ctx context.Context, term uint64) {
 func (l *Leader) work(ctx context.Context, term uint64, log *slog.Logger) error {
 	working, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	r := &reign{reports: make(chan *reportCall, 256), over: make(chan struct{})}
+	seen := newInspection()
+	r := &reign{reports: make(chan *reportCall, 256), over: make(chan struct{}), seen: seen}
 	l.mu.Lock()
 	l.reign = r
 	l.mu.Unlock()
@@ -158,11 +161,11 @@ func (l *Leader) work(ctx context.Context, term uint64, log *slog.Logger) error 
 	var loops sync.WaitGroup
 	for name, run := range map[string]func(context.Context) error{
 		"dispatch": newDispatcher(cfg, term, r, rand.Float64).run,
-		"voters":   newVoterLoop(cfg, term, push).run,
+		"voters":   newVoterLoop(cfg, term, push, seen).run,
 		"push":     push.run,
 		"lastping": func(ctx context.Context) error { return keepLastPing(ctx, cfg) },
 		"sweep":    func(ctx context.Context) error { return sweep(ctx, cfg) },
-		"clock":    func(ctx context.Context) error { return l.keepClock(ctx, term) },
+		"clock":    func(ctx context.Context) error { return l.keepClock(ctx, term, seen) },
 	} {
 		loops.Go(func() {
 			for working.Err() == nil {
@@ -223,6 +226,24 @@ func (l *Leader) Report(ctx context.Context, nodeID string, reports []peer.JobRe
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
+}
+
+// Storeless lists the voters and stand-bys that hold no store, and why: "" means
+// that it is lost. It is empty while this node does not lead.
+func (l *Leader) Storeless() map[string]string {
+	l.mu.Lock()
+	r := l.reign
+	l.mu.Unlock()
+	if r == nil {
+		return nil
+	}
+	r.seen.mu.Lock()
+	defer r.seen.mu.Unlock()
+	why := make(map[string]string, len(r.seen.without))
+	for id, s := range r.seen.without {
+		why[id] = s.trouble
+	}
+	return why
 }
 
 func notLeading() *peer.Refusal {

@@ -370,7 +370,7 @@ func (j pushJob) settle(ctx context.Context, to peer.Target) (settled bool, err 
 		return false, fmt.Errorf("node %s is still one of Raft's servers", to.NodeID)
 	}
 	out, err := j.cfg.Peers.RaftState(ctx, to, &peer.RaftStateRequest{Fence: j.fence})
-	if err != nil || !out.HoldsStore {
+	if err != nil || !out.HoldsStore && !out.HoldsKey {
 		return err == nil, err
 	}
 	certificate, err := j.cfg.IssueVoterCertificate(j.node, false)

@@ -18,6 +18,8 @@ type voterLoop struct {
 	cfg  Config
 	term uint64
 	push *pusher
+	// inspected is what servers say about their stores.
+	inspected *inspection
 
 	// enrolled is the store's, read again when it changes.
 	enrolled map[string]raftstore.Node
@@ -26,8 +28,6 @@ type voterLoop struct {
 	// failed are nodes with which a step has failed.
 	failed    map[string]failure
 	evenSince time.Time
-	// emptySince is since when a stand-by says that it holds no store.
-	emptySince map[string]time.Time
 }
 
 type presence struct {
@@ -50,10 +50,10 @@ const (
 	blockMost    = time.Minute
 )
 
-func newVoterLoop(cfg Config, term uint64, push *pusher) *voterLoop {
+func newVoterLoop(cfg Config, term uint64, push *pusher, inspected *inspection) *voterLoop {
 	return &voterLoop{
-		cfg: cfg, term: term, push: push,
-		seen: map[string]presence{}, failed: map[string]failure{}, emptySince: map[string]time.Time{},
+		cfg: cfg, term: term, push: push, inspected: inspected,
+		seen: map[string]presence{}, failed: map[string]failure{},
 	}
 }
 
@@ -127,12 +127,7 @@ func (v *voterLoop) caughtUp(ctx context.Context, n quorumNode, applied uint64) 
 	if err != nil {
 		return false
 	}
-	switch _, known := v.emptySince[n.id]; {
-	case out.HoldsStore:
-		delete(v.emptySince, n.id)
-	case !known:
-		v.emptySince[n.id] = v.cfg.Now()
-	}
+	v.inspected.note(n.id, out, v.cfg.Now())
 	return out.HoldsStore && out.AppliedIndex+v.cfg.Settings.CaughtUpWithin >= applied
 }
 
@@ -168,21 +163,30 @@ func (v *voterLoop) look() (quorum, uint64, error) {
 	for _, m := range roster.Members {
 		q.rostered[m.NodeID] = m
 	}
+	serves := map[string]bool{}
+	for _, server := range servers {
+		serves[server.ID] = true
+	}
 	for id, n := range v.enrolled {
-		alive := v.cfg.Members.Alive(id)
+		// A server without a store is as good as silent: it neither votes nor follows.
+		without, storeless := v.inspected.storeless(id)
+		alive := v.cfg.Members.Alive(id) && !(storeless && serves[id])
 		was, known := v.seen[id]
 		if !known || was.alive != alive {
 			was = presence{alive: alive, since: now}
+			if storeless && serves[id] {
+				was.since = without.since
+			}
 			v.seen[id] = was
 			if alive {
 				delete(v.failed, id)
 			}
 		}
 		_, rostered := q.rostered[id]
-		since, empty := v.emptySince[id]
 		q.nodes[id] = quorumNode{
 			id: id, address: n.Address, publicKey: n.PublicKey, zone: n.Tags["zone"], memberOnly: n.MemberOnly,
-			alive: alive, since: was.since, empty: empty && now.Sub(since) >= s.DeadAfter, blocked: now.Before(v.failed[id].until) || !rostered && !v.push.isClean(id),
+			alive: alive, since: was.since, empty: storeless && without.trouble == "" && now.Sub(without.since) >= s.DeadAfter,
+			blocked: now.Before(v.failed[id].until) || !rostered && !v.push.isClean(id),
 		}
 	}
 	for id := range v.seen {
@@ -216,7 +220,7 @@ func (v *voterLoop) take(ctx context.Context, s step, index uint64) error {
 	switch {
 	case err == nil:
 		delete(v.failed, s.nodeID)
-		delete(v.emptySince, s.nodeID)
+		v.inspected.forget(s.nodeID)
 	case ctx.Err() == nil && !over(err) && !errors.Is(err, raftstore.ErrConflict):
 		f := v.failed[s.nodeID]
 		f.until = v.cfg.Now().Add(min(blockMost, blockFirst<<min(f.tries, 10)))

@@ -33,8 +33,8 @@ type quorumNode struct {
 	since time.Time
 	// caughtUp: its store follows closely. Asked only of servers without a vote.
 	caughtUp bool
-	// empty: it follows without a vote, and has said for long that it holds no
-	// store.
+	// empty: it is alive, and has said for long that it has no store any more. What
+	// it has promised as a voter is gone with it, so it must not go on as one.
 	empty bool
 	// blocked: a step with it has failed and is not to be tried yet.
 	blocked bool
@@ -162,7 +162,7 @@ func (q *quorum) serving(voter bool) []quorumNode {
 
 // dead: silent for so long that another takes its place. This node is not.
 func (q *quorum) dead(n quorumNode) bool {
-	return n.id != q.self && !n.alive && q.now.Sub(n.since) >= q.deadAfter
+	return n.id != q.self && (n.empty || !n.alive && q.now.Sub(n.since) >= q.deadAfter)
 }
 
 // stable: alive for long enough to build on.
@@ -200,8 +200,25 @@ func sortByZone(list []quorumNode, count map[string]int) {
 	})
 }
 
+func (q *quorum) silent(n quorumNode) bool { return n.id != q.self && (n.empty || !n.alive) }
+
+// emptyOne is a voter that has lost its store, when the others can do without it:
+// it would only count as dead, and what it had promised it might break.
+func (q *quorum) emptyOne(voters []quorumNode) (empty quorumNode, ok bool) {
+	living := 0
+	for _, v := range voters {
+		switch {
+		case !q.silent(v):
+			living++
+		case v.empty && !ok:
+			empty, ok = v, true
+		}
+	}
+	return empty, ok && living >= (len(voters)-1)/2+1
+}
+
 func (q *quorum) allAlive(voters []quorumNode) bool {
-	return !slices.ContainsFunc(voters, func(v quorumNode) bool { return !v.alive && v.id != q.self })
+	return !slices.ContainsFunc(voters, q.silent)
 }
 
 // makeOdd finishes what is half done, or undoes it.
@@ -213,6 +230,9 @@ func (q *quorum) makeOdd(voters, ready []quorumNode) step {
 				return step{stepRemove, v.id, "it is silent and another votes in its place"}
 			}
 		}
+	}
+	if v, ok := q.emptyOne(voters); ok {
+		return step{stepRemove, v.id, "it has lost its store, and must be prepared anew"}
 	}
 	if n+1 <= q.voters && len(ready) > 0 {
 		return step{stepPromote, ready[0].id, "it makes the number of voters odd"}
@@ -250,6 +270,9 @@ func (q *quorum) fromOdd(voters, ready []quorumNode) step {
 	alive := q.allAlive(voters)
 	if n > q.voters && alive {
 		return q.demoteOne(voters, "the mesh is set to fewer voters")
+	}
+	if v, ok := q.emptyOne(voters); ok && len(q.successors(voters)) == 0 {
+		return step{stepRemove, v.id, "it has lost its store, nobody can vote in its place, and it must be prepared anew"}
 	}
 	if len(ready) == 0 {
 		return step{}
@@ -306,6 +329,12 @@ func (q *quorum) follow(voters []quorumNode) step {
 		return step{}
 	}
 	return q.surplus(voters, following, near, want)
+}
+
+// successors are the nodes that may come to vote in another's place.
+func (q *quorum) successors(voters []quorumNode) []quorumNode {
+	near := slices.DeleteFunc(q.following(), func(n quorumNode) bool { return q.dead(n) || n.blocked })
+	return append(near, q.candidates(voters)...)
 }
 
 // candidates are the nodes that may become stand-bys now: the ones that an earlier

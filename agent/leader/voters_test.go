@@ -123,6 +123,19 @@ func TestPlan(t *testing.T) {
 
 		{"a stand-by without a store", "a:v b:v c:v d:se", 3, 1, 0, "remove d"},
 
+		{"a voter without a store, and a stand-by", "a:v b:v c:ve d:s", 3, 1, 0, "promote d"},
+		{"replaced, it leaves", "a:v b:v c:ve d:v", 3, 1, 0, "remove c"},
+		{"a voter without a store, and a candidate", "a:v b:v c:ve d", 3, 1, 0, "prepare d"},
+		{"a voter without a store, and nobody else", "a:v b:v c:ve", 3, 1, 0, "remove c"},
+		{"not while another is silent", "a:v b:vq c:ve", 3, 1, 0, ""},
+		{"nor while another has none either", "a:v b:ve c:ve", 3, 1, 0, ""},
+		{"two of five without a store", "a:v b:v c:v d:ve e:ve", 5, 1, 0, "remove d"},
+		{"one of five without a store, one silent", "a:v b:v c:v d:vd e:ve", 5, 1, 0, "remove e"},
+		{"then it comes back", "a:v b:v c", 3, 1, 0, "prepare c"},
+		{"as a voter", "a:v b:v c:s", 3, 1, 0, "promote c"},
+		{"two voters, and one without a store", "a:v b:ve", 5, 1, 0, "remove b"},
+		{"four voters, and one without a store", "a:v b:v c:v d:ve", 5, 1, 0, "remove d"},
+
 		{"a new address", "a:v b:v@ c:v", 5, 1, 0, "readdress b"},
 		{"a dead one's new address", "a:v b:v c:vd@ d:s", 5, 1, 0, "readdress c"},
 

@@ -162,7 +162,11 @@ type RaftStateRequest struct{ Fence }
 
 // RaftStateResponse: zero values from a node that does not hold the store.
 type RaftStateResponse struct {
-	HoldsStore   bool
+	HoldsStore bool
+	// HoldsKey: the node has the mesh key, as whoever holds the store must.
+	HoldsKey bool
+	// Trouble says why a node that has a store cannot use it at the moment.
+	Trouble      string
 	AppliedIndex uint64
 	LastIndex    uint64
 	Term         uint64

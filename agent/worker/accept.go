@@ -80,6 +80,10 @@ type acceptance struct {
 // other call accepts the same.
 func (w *Worker) reserve(jobs []peer.Job, answers []peer.JobAnswer) []acceptance {
 	now := w.config.Now()
+	unfit := ""
+	if w.config.Unfit != nil {
+		unfit = w.config.Unfit()
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var accepted []acceptance
@@ -94,6 +98,9 @@ func (w *Worker) reserve(jobs []peer.Job, answers []peer.JobAnswer) []acceptance
 		}
 		if answers[i].Refused = refuse(&jobs[i], w.config.NodeID, now); answers[i].Refused != "" {
 			answers[i].TooLate = lateStart(&jobs[i], now) != ""
+			continue
+		}
+		if answers[i].Refused = unfit; unfit != "" {
 			continue
 		}
 		w.accepting[id] = make(chan struct{})

@@ -37,8 +37,11 @@ type Config struct {
 	// Report hands reports to the mesh and returns when they are committed; unknown
 	// lists commands that the mesh does not know. It is called by one goroutine.
 	Report func(ctx context.Context, reports []peer.JobReport) (unknown []string, err error)
-	Log    *slog.Logger
-	Now    func() time.Time
+	// Unfit says why this node takes no more jobs at the moment, "" when it does; nil
+	// never.
+	Unfit func() string
+	Log   *slog.Logger
+	Now   func() time.Time
 }
 
 // Executor are the settings of how jobs are run. Zero values mean the defaults.
