@@ -162,6 +162,9 @@ func (r *interpolation) text(s string) any {
 		if variable := r.variable(name); variable != "" {
 			return variable
 		}
+		if !r.put(0) {
+			return "" // the step is refused, and needs no more texts
+		}
 		text := strings.ReplaceAll(textOf(value), "$$", "$")
 		if !r.put(len(text)) {
 			return ""
