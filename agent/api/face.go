@@ -107,8 +107,8 @@ type Face struct {
 	// large has a place for each large body in memory.
 	large chan struct{}
 	// search, localSearch and confirm are leaderSearch, localSearch and
-	// confirmPatience, shorter in tests.
-	search, localSearch, confirm time.Duration
+	// confirmPatience, shorter in tests; watchPause is as the constant.
+	search, localSearch, confirm, watchPause time.Duration
 }
 
 // New returns a Face. Requests may be served before the store is open.
@@ -121,6 +121,6 @@ func New(cfg Config) *Face {
 	}
 	return &Face{
 		cfg: cfg, operations: operationTable(), trail: trail{path: cfg.AuditFile, limit: maxTrail, log: cfg.Log}, enrolling: make(chan struct{}, 1), large: make(chan struct{}, maxLarge),
-		search: leaderSearch, localSearch: localSearch, confirm: confirmPatience,
+		search: leaderSearch, localSearch: localSearch, confirm: confirmPatience, watchPause: watchPause,
 	}
 }

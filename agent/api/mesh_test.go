@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -139,6 +140,51 @@ func TestWatchCommand(t *testing.T) {
 	wantCode(t, err, "InvalidCommandId", "")
 	_, err = m.WatchCommand(t.Context(), &meshapi.WatchCommandInput{CommandId: id, WaitSeconds: 21})
 	wantCode(t, err, "ValidationException", "0 to 20")
+}
+
+// TestWatchTellsTheEndAtOnce: only what is not the end waits for more to come.
+func TestWatchTellsTheEndAtOnce(t *testing.T) {
+	b := newBed(t)
+	b.leader.watchPause = time.Hour
+	looked := make(chan struct{}, 100)
+	b.wrap = func(s Store) Store { return lookedAt{s, looked} }
+	id := *send(t, b.ssm(b.memberURL), ssm.SendCommandInput{InstanceIds: []string{memberID}}).CommandId
+	m := b.mesh(b.memberURL)
+	first, err := m.WatchCommand(t.Context(), &meshapi.WatchCommandInput{CommandId: id})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for len(looked) > 0 {
+		<-looked
+	}
+	done := make(chan error, 1)
+	go func() {
+		out, err := m.WatchCommand(t.Context(), &meshapi.WatchCommandInput{CommandId: id, AfterIndex: first.Index, WaitSeconds: 20})
+		if err == nil && !out.Done {
+			err = fmt.Errorf("the command is not done: %+v", out)
+		}
+		done <- err
+	}()
+	for range 2 { // the request is checked, then the command is looked at
+		<-looked
+	}
+	b.finish(id, "InProgress", "InProgress", raftstore.Invocation{NodeID: memberID, Status: "InProgress", StatusDetails: "InProgress"})
+	b.finish(id, "Success", "Success", ended(memberID, "Success", "Success", "fine", "", 0))
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+// lookedAt tells when a moment of the store has been looked at.
+type lookedAt struct {
+	Store
+	looked chan<- struct{}
+}
+
+func (s lookedAt) ConfirmedView(ctx context.Context, fn func(raftstore.Reader) error) error {
+	err := s.Store.ConfirmedView(ctx, fn)
+	s.looked <- struct{}{}
+	return err
 }
 
 func TestCutChanges(t *testing.T) {

@@ -13,8 +13,9 @@ import (
 
 const (
 	maxWatch = 20 * time.Second
-	// watchPause is the least time between two looks at a command that changes all
-	// the time.
+	// watchPause is how long a watch waits for more to come when something has
+	// changed, so that a large command is not told node by node. The end of a command
+	// does not wait.
 	watchPause = 100 * time.Millisecond
 	// maxChanges is how many invocations one answer lists, more only when one
 	// commit has changed more.
@@ -41,6 +42,9 @@ func (c *call) mayWatch(in *meshapi.WatchCommandInput) error {
 func watchCommand(ctx context.Context, c *call, in *meshapi.WatchCommandInput) (*meshapi.WatchCommandOutput, error) {
 	watch := c.store.Watch(raftstore.InvocationPrefix(in.CommandId), raftstore.CommandStateKey(in.CommandId))
 	defer watch.Stop()
+	// A command that ends is active no more.
+	ended := c.store.Watch(raftstore.ActiveCommandPrefix + in.CommandId)
+	defer ended.Stop()
 	end := time.NewTimer(time.Duration(in.WaitSeconds) * time.Second)
 	defer end.Stop()
 	for last := in.WaitSeconds == 0; ; {
@@ -61,9 +65,11 @@ func watchCommand(ctx context.Context, c *call, in *meshapi.WatchCommandInput) (
 		case <-ctx.Done():
 			return nil, errUnavailable
 		}
-		rest := time.NewTimer(watchPause)
+		rest := time.NewTimer(c.face.watchPause)
 		select {
 		case <-rest.C:
+		case <-ended.C:
+			rest.Stop()
 		case <-ctx.Done():
 			rest.Stop()
 			return nil, errUnavailable
