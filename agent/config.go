@@ -56,6 +56,11 @@ type Config struct {
 	// it. Lower: less time with less tolerance; higher: a reboot moves no votes.
 	VoterDeadAfter Duration `yaml:"voter-dead-after"`
 
+	// RampUp starts each command on one node, then on two more, and so on up to its
+	// MaxConcurrency, as Systems Manager does. Off: the first batch is as large as
+	// MaxConcurrency. The leader's setting counts.
+	RampUp bool `yaml:"ramp-up"`
+
 	// DocumentLimit is how many documents of its own the mesh keeps, and
 	// DocumentVersionLimit how many versions each may have; Systems Manager's quotas
 	// by default. Each version has up to 64 KiB on every voter. The leader's setting
@@ -66,7 +71,7 @@ type Config struct {
 	// the others wait in its queue. Higher: less waiting, more load.
 	DocumentsAtOnce int `yaml:"documents-at-once"`
 	// SpareShim keeps one process started ahead, so that a script starts some
-	// milliseconds of CPU sooner, for about 3 MiB of memory.
+	// milliseconds of CPU sooner, for about 4 MiB of memory.
 	SpareShim bool `yaml:"spare-shim"`
 	// OutputLimit is how many bytes of a step's stdout, and of its stderr, this
 	// node keeps; what comes after is dropped with a mark.

@@ -98,6 +98,73 @@ func TestScriptRuns(t *testing.T) {
 	}
 }
 
+// TestShimIsUsedAgain: one script after another has the same shim, but for one
+// whose shim was signalled: the signal may come late.
+func TestShimIsUsedAgain(t *testing.T) {
+	b := newBench(t, ProcessConfig{Spare: true})
+	run := func(script string, cancelled context.Context) (output string, end ended) {
+		t.Helper()
+		os.RemoveAll(b.dir)
+		os.MkdirAll(b.dir, 0o700)
+		end, err := b.Processes.run(context.Background(), cancelled, b.order("echo $PPID\n"+script))
+		if err != nil || end.journaled == nil {
+			t.Fatalf("%+v, %v", end, err)
+		}
+		end.journaled()
+		return b.wait(t, "stdout"), end
+	}
+	shim, _ := run("umask 077\nulimit -n 10\nexit 3\n", context.Background())
+	for range 3 {
+		again, end := run("umask\nulimit -n\nexit 4\n", context.Background())
+		if !strings.HasPrefix(again, shim+"\n0022\n") || strings.HasSuffix(again, "\n10") || end.exit.Code != 4 || end.exit.Killed != "" {
+			t.Errorf("the first shim was %s, then came %q, %+v", shim, again, end)
+		}
+	}
+	cancelled, cancel := context.WithCancel(context.Background())
+	stop := time.AfterFunc(patience, cancel)
+	defer stop.Stop()
+	go func() {
+		defer cancel()
+		for cancelled.Err() == nil && b.output("stdout") != shim+"\nhere\n" {
+			time.Sleep(5 * time.Millisecond)
+		}
+	}()
+	killed, end := run("echo here\nsleep 1000\n", cancelled)
+	if killed != shim+"\nhere" || end.exit.Killed != killedCancel {
+		t.Errorf("%q, %+v", killed, end)
+	}
+	if next, end := run("", context.Background()); next == shim || end.exit.Code != 0 {
+		t.Errorf("a shim that was signalled was used again: %+v", end)
+	}
+}
+
+// TestShimLetsGo: a shim that waits for its next order holds nothing of the last.
+func TestShimLetsGo(t *testing.T) {
+	b := newBench(t, ProcessConfig{Spare: true})
+	b.run(t, b.order("true\n"))
+	eventually(t, "the step's lock is free", func() bool {
+		log, locked, err := openStatus(b.dir)
+		if err == nil {
+			log.close()
+		}
+		return err == nil && locked
+	})
+	b.mu.Lock()
+	pid := b.spare.process.Pid
+	b.mu.Unlock()
+	links, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
+	if err != nil || len(links) == 0 {
+		t.Fatalf("%v, %v", links, err)
+	}
+	for _, link := range links {
+		if to, _ := os.Readlink(link); strings.Contains(to, b.dir) {
+			t.Errorf("the shim holds %s", to)
+		}
+	}
+	b.Close()
+	eventually(t, "the shim ends with meshd", func() bool { return gone(pid) })
+}
+
 func TestInterpreter(t *testing.T) {
 	for script, want := range map[string]ended{
 		"#!/bin/cat\nhello\n":       {exit: processExit{Code: 0}},

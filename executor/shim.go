@@ -44,7 +44,7 @@ const (
 )
 
 // shimOrder is what meshd tells a shim to do. On the wire it is JSON behind its
-// length in 4 bytes, little endian.
+// length in 4 bytes, little endian. A shim that has done one waits for the next.
 type shimOrder struct {
 	Version int
 	// Dir is the step's directory; it is there.
@@ -72,22 +72,28 @@ func ShimMain(args []string) int {
 	if err != nil {
 		return 1
 	}
-	order, err := readOrder(socket)
-	if err != nil {
-		if errors.Is(err, io.EOF) {
-			return 0 // a spare that was never needed
+	for {
+		order, err := readOrder(socket)
+		if err != nil {
+			if errors.Is(err, io.EOF) {
+				return 0 // a spare that is needed no more
+			}
+			fmt.Fprintln(os.Stderr, "meshd shim:", err, "(a shim is started by meshd only)")
+			return 2
 		}
-		fmt.Fprintln(os.Stderr, "meshd shim:", err, "(a shim is started by meshd only)")
-		return 2
+		failpoint.Hit(failpoint.ShimUnclaimed)
+		heard, err := s.claim(socket, order)
+		if err != nil {
+			// Nothing was started: meshd hears why, if it is there.
+			now := time.Now().UTC()
+			handOver(socket, processExit{Code: 1, StartedAt: now, FinishedAt: now, Failure: err.Error()})
+			return 1
+		}
+		if !heard {
+			return 0
+		}
+		// meshd is there and has the end in its journal: it may have another order.
 	}
-	failpoint.Hit(failpoint.ShimUnclaimed)
-	if err := s.claim(socket, order); err != nil {
-		// Nothing was started: meshd hears why, if it is there.
-		now := time.Now().UTC()
-		handOver(socket, processExit{Code: 1, StartedAt: now, FinishedAt: now, Failure: err.Error()})
-		return 1
-	}
-	return 0
 }
 
 func readOrder(r io.Reader) (*shimOrder, error) {
@@ -127,18 +133,19 @@ func writeOrder(w io.Writer, order *shimOrder) error {
 	return err
 }
 
-// claim claims the step, runs its script and says how it ended. An error means
-// that nothing was started.
-func (s *shim) claim(socket *os.File, order *shimOrder) error {
+// claim claims the step, runs its script and says how it ended; heard is set when
+// meshd has that in its journal. An error means that nothing was started.
+func (s *shim) claim(socket *os.File, order *shimOrder) (heard bool, err error) {
 	log, locked, err := openStatus(order.Dir)
 	if err != nil {
-		return err
+		return false, err
 	}
+	defer log.close()
 	if !locked || log.Shim != nil || log.Abandoned != "" || log.Exit != nil {
-		return errors.New("the step is another's, or was given up")
+		return false, errors.New("the step is another's, or was given up")
 	}
 	if err := log.write(status{Shim: &s.self, BootID: order.BootID}); err != nil {
-		return err
+		return false, err
 	}
 	failpoint.Hit(failpoint.ShimClaimed)
 	s.order, s.log = order, log
@@ -147,12 +154,12 @@ func (s *shim) claim(socket *os.File, order *shimOrder) error {
 	// stop these; if all fails, meshd still hears it.
 	written := log.write(status{Exit: &exit})
 	failpoint.Hit(failpoint.ExitWritten)
-	if !handOver(socket, exit) && written == nil {
+	if heard = handOver(socket, exit); !heard && written == nil {
 		failpoint.Hit(failpoint.ExitUnsynced)
 		_ = log.sync() // nobody is left to tell; unsynced it holds until the power goes
 		failpoint.Hit(failpoint.ExitSynced)
 	}
-	return nil
+	return heard, nil
 }
 
 // handOver tells meshd how the script ended and returns true once meshd has
