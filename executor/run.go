@@ -194,7 +194,7 @@ func (j *jobRun) finish(ctx context.Context, results []StepResult, reason string
 }
 
 func (j *jobRun) end(ctx context.Context, record Record) error {
-	for {
+	for told := false; ; told = true {
 		record.At = j.Now().UTC()
 		err := j.Journal.Append(record)
 		if err == nil {
@@ -204,7 +204,9 @@ func (j *jobRun) end(ctx context.Context, record Record) error {
 		if !errors.Is(err, ErrJournalWrite) {
 			return fmt.Errorf("journal the end of job %s: %w", j.id, err)
 		}
-		j.Log.Error("the end of a job cannot be journaled yet", "job", j.id, "error", err)
+		if !told {
+			j.Log.Error("the end of a job cannot be journaled yet", "job", j.id, "error", err)
+		}
 		if err := j.pause(ctx); err != nil {
 			return err
 		}
