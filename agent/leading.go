@@ -38,7 +38,7 @@ func (a *Agent) leaderConfig(store *raftstore.Store) leader.Config {
 			return a.issueCertificate(store, node, voter)
 		},
 		Settings: leader.Settings{
-			Voters: a.config.Voters, StandBys: a.config.StandBys, DeadAfter: time.Duration(a.config.VoterDeadAfter),
+			RampUp: a.config.RampUp, Voters: a.config.Voters, StandBys: a.config.StandBys, DeadAfter: time.Duration(a.config.VoterDeadAfter),
 		},
 	}
 }

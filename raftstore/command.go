@@ -45,6 +45,9 @@ type CommandState struct {
 	// InFlight is the number of invocations that are committed as dispatched and
 	// not terminal.
 	InFlight int
+	// DelayedCount is the number of invocations whose job could not be sent and
+	// waits for its node.
+	DelayedCount int `json:",omitempty"`
 	// MaxConcurrency and MaxErrors are absolute numbers, once resolved.
 	MaxConcurrency int
 	MaxErrors      int

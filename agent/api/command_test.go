@@ -88,7 +88,7 @@ func TestSendCommandRefusals(t *testing.T) {
 		"unknown target node":    {ssm.SendCommandInput{Targets: tag("instanceids", nodeID(99))}, "InvalidInstanceId", nodeID(99)},
 		"twice in a target":      {ssm.SendCommandInput{Targets: tag("InstanceIds", memberID, memberID)}, "DuplicateInstanceId", ""},
 		"platform":               {ssm.SendCommandInput{InstanceIds: []string{windows.ID}}, "UnsupportedPlatformType", windows.ID},
-		"resource group":         {ssm.SendCommandInput{Targets: tag("resource-groups:Name", "g")}, "InvalidTarget", "use InstanceIds, tag:KEY or tag-key"},
+		"resource group":         {ssm.SendCommandInput{Targets: tag("resource-groups:Name", "g")}, "InvalidTarget", "give the nodes of the group a tag and use tag:KEY"},
 		"too many tag values":    {ssm.SendCommandInput{Targets: tag("tag:a", "1", "2", "3", "4", "5", "6")}, "InvalidTarget", "at most 5"},
 		"no values":              {ssm.SendCommandInput{Targets: tag("tag:a")}, "InvalidTarget", "no values"},
 		"six targets":            {ssm.SendCommandInput{Targets: append(tag("tag:a", "1"), append(tag("tag:b", "1"), append(tag("tag:c", "1"), append(tag("tag:d", "1"), append(tag("tag:e", "1"), tag("tag:f", "1")...)...)...)...)...)}, "ValidationException", "less than or equal to 5"},

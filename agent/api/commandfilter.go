@@ -20,7 +20,7 @@ type commandFilter struct {
 
 // Status values that filters take: statuses and status details alike.
 var (
-	commandStatuses = []string{"Pending", "InProgress", "Success", "Cancelled", "Cancelling", "Failed", "TimedOut", "AccessDenied",
+	commandStatuses = []string{"Pending", "InProgress", "Delayed", "Success", "Cancelled", "Cancelling", "Failed", "TimedOut", "AccessDenied",
 		"DeliveryTimedOut", "ExecutionTimedOut", "Incomplete", "NoInstancesInTag", "LimitExceeded"}
 	invocationStatuses = []string{"Pending", "InProgress", "Delayed", "Success", "Cancelled", "Cancelling", "Failed", "TimedOut", "AccessDenied",
 		"DeliveryTimedOut", "ExecutionTimedOut", "Undeliverable", "InvalidPlatform", "Terminated"}

@@ -19,6 +19,7 @@ const (
 	targetInstanceIDs = "InstanceIds"
 	targetTagPrefix   = "tag:"
 	targetTagKey      = "tag-key"
+	targetGroupPrefix = "resource-groups:"
 )
 
 // checkTargets refuses the targets that the mesh cannot resolve, with what it can.
@@ -54,6 +55,8 @@ func checkTargets(targets []types.Target) (nodeIDs []string, err error) {
 		case isTag && len(target.Values) > maxTagValues:
 			return nil, refuse(codeInvalidTarget, "The target %q has %d values; a tag has at most %d.", key, len(target.Values), maxTagValues)
 		case isTag, key == targetTagKey:
+		case strings.HasPrefix(key, targetGroupPrefix):
+			return nil, refuse(codeInvalidTarget, "The target key %q is not supported, since a mesh has no resource groups: give the nodes of the group a tag and use tag:KEY.", key)
 		default:
 			return nil, refuse(codeInvalidTarget, "The target key %q is not supported: use InstanceIds, tag:KEY or tag-key.", key)
 		}

@@ -9,6 +9,7 @@ import (
 // StatusDetails, as SSM writes them.
 const (
 	detailPending          = "Pending"
+	detailDelayed          = "Delayed"
 	detailInProgress       = "InProgress"
 	detailCancelling       = "Cancelling"
 	detailSuccess          = "Success"
@@ -26,6 +27,7 @@ const (
 
 const (
 	invocationPending    = string(types.CommandInvocationStatusPending)
+	invocationDelayed    = string(types.CommandInvocationStatusDelayed)
 	invocationInProgress = string(types.CommandInvocationStatusInProgress)
 	invocationCancelling = string(types.CommandInvocationStatusCancelling)
 	invocationSuccess    = string(types.CommandInvocationStatusSuccess)
@@ -36,13 +38,16 @@ const (
 
 // tally is what one invocation adds to its command's counters.
 type tally struct {
-	completed, errors, deliveryTimedOut, inFlight int
+	completed, errors, deliveryTimedOut, inFlight, delayed int
 }
 
 func tallyOf(i *raftstore.Invocation) tally {
 	var t tally
 	if i.InFlight() {
 		t.inFlight = 1
+	}
+	if i.StatusDetails == detailDelayed {
+		t.delayed = 1
 	}
 	if !i.Terminal() {
 		return t
@@ -63,6 +68,7 @@ func recount(s *raftstore.CommandState, was, is tally) {
 	s.ErrorCount += is.errors - was.errors
 	s.DeliveryTimedOutCount += is.deliveryTimedOut - was.deliveryTimedOut
 	s.InFlight += is.inFlight - was.inFlight
+	s.DelayedCount += is.delayed - was.delayed
 }
 
 // runningStatus is the status of a command that has not ended.
@@ -70,6 +76,8 @@ func runningStatus(s raftstore.CommandState) (status, details string) {
 	switch {
 	case s.Cancelling:
 		return string(types.CommandStatusCancelling), detailCancelling
+	case s.InFlight == 0 && s.DelayedCount > 0:
+		return string(types.CommandStatusInProgress), detailDelayed
 	case s.InFlight > 0 || s.CompletedCount > 0:
 		return string(types.CommandStatusInProgress), detailInProgress
 	}

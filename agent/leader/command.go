@@ -102,6 +102,20 @@ func slim(i raftstore.Invocation) raftstore.Invocation {
 	return i
 }
 
+// starts counts the targets that were dispatched, and those of them that have
+// reported or ended.
+func (c *activeCommand) starts() (started, heard int) {
+	for _, t := range c.targets {
+		if i := &t.invocation; !i.DispatchedAt.IsZero() {
+			started++
+			if i.Sequence > 0 || i.Terminal() {
+				heard++
+			}
+		}
+	}
+	return started, heard
+}
+
 // change puts a decided invocation in place of the present one.
 func (c *activeCommand) change(t *activeTarget, is raftstore.Invocation) {
 	recount(&c.next, tallyOf(&t.invocation), tallyOf(&is))

@@ -39,7 +39,11 @@ func (e *engine) decide(c *activeCommand, now time.Time) error {
 			pending = append(pending, t.invocation.NodeID)
 		}
 	}
-	for _, id := range nextBatch(c.next, pending, e.members.Alive) {
+	most := len(pending)
+	if e.settings.RampUp {
+		most = rampUp(c.starts())
+	}
+	for _, id := range nextBatch(c.next, pending, most, e.members.Alive) {
 		t := c.targets[id]
 		is := t.invocation
 		is.DispatchedAt = now

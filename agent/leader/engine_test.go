@@ -336,8 +336,40 @@ func TestAJobThatNeverLeftFreesItsPlace(t *testing.T) {
 	b.away["mi-0000"] = true
 	b.engine.takeAnswer(answer{call: calls[0], err: fmt.Errorf("dial: %w", peer.ErrNotSent)})
 	calls = b.turn()
-	if len(calls) != 1 || calls[0].nodeID != "mi-0001" || b.invocation("c", "mi-0000").Status != "Pending" {
-		t.Errorf("%d calls, %+v", len(calls), b.invocation("c", "mi-0000"))
+	if len(calls) != 1 || calls[0].nodeID != "mi-0001" || b.invocation("c", "mi-0000").Status != "Delayed" || b.state("c").StatusDetails != "InProgress" {
+		t.Errorf("%d calls, %+v, %+v", len(calls), b.invocation("c", "mi-0000"), b.state("c"))
+	}
+	b.report("mi-0001", "c", 1, "Success")
+	if b.turn(); b.state("c").Status != "InProgress" || b.state("c").StatusDetails != "Delayed" {
+		t.Errorf("only a delayed one is left: %+v", b.state("c"))
+	}
+	delete(b.away, "mi-0000")
+	b.engine.membersChanged()
+	b.now = b.now.Add(time.Second) // the pause after the failed attempt
+	if calls = b.turn(); len(calls) != 1 || b.invocation("c", "mi-0000").Status != "InProgress" || b.state("c").DelayedCount != 0 {
+		t.Errorf("back: %d calls, %+v, %+v", len(calls), b.invocation("c", "mi-0000"), b.state("c"))
+	}
+}
+
+func TestRampUpHoldsAcrossLeaders(t *testing.T) {
+	b := newBench(t, 9)
+	b.engine.settings.RampUp = true
+	b.send("c", byRole)
+	started := func() int { return b.state("c").InFlight + b.state("c").CompletedCount }
+	if b.turn(); started() != 1 {
+		t.Fatalf("%d started at first", started())
+	}
+	b.succeed()
+	b.engine.settings.RampUp = true
+	if b.turn(); started() != 1 {
+		t.Fatalf("%d started under a new leader, and the first has not reported", started())
+	}
+	for n, want := range []int{3, 5, 7, 9, 9} {
+		b.report(fmt.Sprintf("mi-%04d", n), "c", 1, []string{"InProgress", "Success"}[n%2])
+		b.now = b.now.Add(time.Second)
+		if b.turn(); started() != want {
+			t.Errorf("%d started after %d reports, want %d", started(), n+1, want)
+		}
 	}
 }
 

@@ -23,7 +23,7 @@ type situation struct {
 }
 
 // settle returns what an open invocation must become now whatever its command's
-// rate allows: ended, or, if it never left, pending again. changed is false when
+// rate allows: ended, or, if it never left, waiting again (Delayed). changed is false when
 // it may go on as it is.
 func settle(was raftstore.Invocation, command raftstore.Command, state raftstore.CommandState, epoch uint64, s situation, now time.Time) (is raftstore.Invocation, changed bool) {
 	timedOut := func(reason string) (raftstore.Invocation, bool) {
@@ -61,7 +61,7 @@ func settle(was raftstore.Invocation, command raftstore.Command, state raftstore
 		return timedOut(fmt.Sprintf("the node could not be reached before %s", command.DeliverUntil.UTC().Format(time.RFC3339)))
 	case s.tried && !s.alive:
 		was.DispatchedAt = time.Time{}
-		was.Status, was.StatusDetails = invocationPending, detailPending
+		was.Status, was.StatusDetails = invocationDelayed, detailDelayed
 		return was, true
 	}
 	return was, false

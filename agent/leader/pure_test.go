@@ -122,10 +122,36 @@ func TestNextBatch(t *testing.T) {
 		{"stopped", raftstore.CommandState{MaxConcurrency: 2, MaxErrors: 3, Stopped: true}, "", ""},
 		{"cancelling", raftstore.CommandState{MaxConcurrency: 2, Cancelling: true}, "", ""},
 	} {
-		got := strings.Join(nextBatch(c.state, pending, func(id string) bool { return !strings.Contains(c.away, id) }), " ")
+		got := strings.Join(nextBatch(c.state, pending, 4, func(id string) bool { return !strings.Contains(c.away, id) }), " ")
 		if got != c.want {
 			t.Errorf("%s: got %q, want %q", c.name, got, c.want)
 		}
+	}
+}
+
+func TestRampUp(t *testing.T) {
+	// Rounds in which each that is started reports before the next round.
+	var rounds []int
+	for started := 0; started < 100; {
+		n := rampUp(started, started)
+		rounds, started = append(rounds, n), started+n
+	}
+	if !slices.Equal(rounds, []int{1, 2, 4, 8, 16, 32, 64}) {
+		t.Errorf("it grows by %v", rounds)
+	}
+	for _, c := range []struct{ started, heard, want int }{
+		{0, 0, 1}, {1, 0, 0}, {1, 1, 2}, {3, 1, 0}, {3, 2, 2}, {7, 3, 0},
+	} {
+		if got := rampUp(c.started, c.heard); got != c.want {
+			t.Errorf("%d started and %d heard of: %d more, want %d", c.started, c.heard, got, c.want)
+		}
+	}
+	state := raftstore.CommandState{MaxConcurrency: 3, InFlight: 1}
+	if got := nextBatch(state, []string{"a", "b", "c"}, 1, func(string) bool { return true }); len(got) != 1 {
+		t.Errorf("started %v, at most 1 may", got)
+	}
+	if got := nextBatch(state, []string{"a", "b", "c"}, 9, func(string) bool { return true }); len(got) != 2 {
+		t.Errorf("started %v, MaxConcurrency leaves room for 2", got)
 	}
 }
 
@@ -183,9 +209,18 @@ func TestRunningStatus(t *testing.T) {
 		{raftstore.CommandState{TargetCount: 3, InFlight: 1}, "InProgress"},
 		{raftstore.CommandState{TargetCount: 3, CompletedCount: 1}, "InProgress"},
 		{raftstore.CommandState{TargetCount: 3, InFlight: 1, Cancelling: true}, "Cancelling"},
+		{raftstore.CommandState{TargetCount: 3, InFlight: 1, DelayedCount: 1}, "InProgress"},
+		{raftstore.CommandState{TargetCount: 3, DelayedCount: 1}, "InProgress Delayed"},
+		{raftstore.CommandState{TargetCount: 3, CompletedCount: 2, DelayedCount: 1}, "InProgress Delayed"},
+		{raftstore.CommandState{TargetCount: 3, DelayedCount: 1, Cancelling: true}, "Cancelling"},
 	} {
-		if status, _ := runningStatus(c.state); status != c.want {
-			t.Errorf("%+v is %s, want %s", c.state, status, c.want)
+		status, details := runningStatus(c.state)
+		want, wantDetails, _ := strings.Cut(c.want, " ")
+		if wantDetails == "" {
+			wantDetails = want
+		}
+		if status != want || details != wantDetails {
+			t.Errorf("%+v is %s/%s, want %s/%s", c.state, status, details, want, wantDetails)
 		}
 	}
 }
@@ -335,7 +370,7 @@ func TestSettle(t *testing.T) {
 		{"cancelled, not sent", cancelling, raftstore.CommandState{}, 2, situation{unsent: true}, 0, "Cancelled"},
 		{"cancelled, perhaps sent", cancelling, raftstore.CommandState{}, 2, situation{}, 0, "-"},
 		{"not sent in time", flying, raftstore.CommandState{}, 2, situation{unsent: true}, time.Minute, "DeliveryTimedOut"},
-		{"not sent, node gone", flying, raftstore.CommandState{}, 2, situation{unsent: true, tried: true}, 0, "Pending"},
+		{"not sent, node gone", flying, raftstore.CommandState{}, 2, situation{unsent: true, tried: true}, 0, "Delayed"},
 		{"not sent, node there", flying, raftstore.CommandState{}, 2, situation{unsent: true, tried: true, alive: true}, 0, "-"},
 		{"not tried yet", flying, raftstore.CommandState{}, 2, situation{unsent: true}, 0, "-"},
 	} {
@@ -344,10 +379,10 @@ func TestSettle(t *testing.T) {
 			if want := c.want; want == "-" && changed || want != "-" && (!changed || is.StatusDetails != want) {
 				t.Errorf("got %s, changed %t, want %s", is.StatusDetails, changed, want)
 			}
-			if changed && c.want != "Pending" && (!is.Terminal() || is.Reason == "") {
+			if changed && c.want != "Delayed" && (!is.Terminal() || is.Reason == "") {
 				t.Errorf("it ended without a reason: %+v", is)
 			}
-			if c.want == "Pending" && is.InFlight() {
+			if c.want == "Delayed" && is.InFlight() {
 				t.Error("a recalled invocation still counts as in flight")
 			}
 		})

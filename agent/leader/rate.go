@@ -53,13 +53,13 @@ func bound(spec string, total int) (int, bool) {
 }
 
 // nextBatch returns which of the pending nodes to start now, in their order:
-// those that answer, as many as MaxConcurrency leaves free. Once the errors are
+// those that answer, as many as MaxConcurrency leaves free, and at most most. Once the errors are
 // over the threshold or the command is being cancelled it is none, ever.
-func nextBatch(state raftstore.CommandState, pending []string, answers func(nodeID string) bool) []string {
+func nextBatch(state raftstore.CommandState, pending []string, most int, answers func(nodeID string) bool) []string {
 	if overThreshold(state) || state.Cancelling {
 		return nil
 	}
-	free := state.MaxConcurrency - state.InFlight
+	free := min(most, state.MaxConcurrency-state.InFlight)
 	var batch []string
 	for _, id := range pending {
 		if len(batch) >= free {
@@ -71,6 +71,11 @@ func nextBatch(state raftstore.CommandState, pending []string, answers func(node
 	}
 	return batch
 }
+
+// rampUp is how many invocations may start now so that a command grows slowly: one
+// at first, and with each that is heard of two more. started counts the ones that
+// were ever dispatched, heard those of them that have reported or ended.
+func rampUp(started, heard int) int { return 2*heard + 1 - started }
 
 // overThreshold reports whether the command has had more errors than it may.
 func overThreshold(state raftstore.CommandState) bool {

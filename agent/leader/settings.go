@@ -44,6 +44,11 @@ type Settings struct {
 	// Default 10 ms. Longer makes fewer entries; shorter shows progress sooner.
 	ReportDelay time.Duration
 
+	// RampUp starts a command on one node, on two more once that one has reported,
+	// and so on, up to MaxConcurrency. Default off. On, a mistake is seen on few nodes
+	// first; a command for many takes some more round trips.
+	RampUp bool
+
 	// PushesInFlight bounds the nodes told of roster and keyring at one time.
 	// Default 32.
 	PushesInFlight int

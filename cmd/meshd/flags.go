@@ -21,6 +21,7 @@ func addSettings(flags *pflag.FlagSet, c *agent.Config) {
 	flags.IntVar(&c.Voters, "voters", c.Voters, "how many nodes vote at rest: 1, 3 or 5 (the leader's setting counts)")
 	flags.IntVar(&c.StandBys, "stand-bys", c.StandBys, "how many nodes follow without a vote")
 	flags.Var(&c.VoterDeadAfter, "voter-dead-after", "silence after which a stand-by replaces a voter")
+	flags.BoolVar(&c.RampUp, "ramp-up", c.RampUp, "start commands on one node, then on two more, up to MaxConcurrency (the leader's setting counts)")
 	flags.IntVar(&c.DocumentLimit, "document-limit", c.DocumentLimit, "how many documents of its own the mesh keeps (the leader's setting counts)")
 	flags.IntVar(&c.DocumentVersionLimit, "document-version-limit", c.DocumentVersionLimit, "how many versions a document may have (the leader's setting counts)")
 	flags.IntVar(&c.DocumentsAtOnce, "documents-at-once", c.DocumentsAtOnce, "how many documents run on this node at a time")
