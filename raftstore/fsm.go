@@ -15,9 +15,10 @@ import (
 // but for what the methods of snapshots say.
 //
 // A batch of entries is one bbolt transaction, and the index of its last entry
-// is written in it. After a crash Raft gives again what came after its newest
-// snapshot; entries up to the applied index are skipped. Each commit is synced:
-// state.db is never behind what a client was told, and never torn.
+// is written in it. After a restart Raft gives again what came after its newest
+// snapshot; entries up to the applied index are skipped. Commits are not synced:
+// what a client was told is in the log, and a state that was not closed in good
+// order is made again.
 type fsm struct {
 	cfg     Config
 	state   *atomic.Pointer[bbolt.DB]
@@ -168,7 +169,7 @@ func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the state: %w", err)
 	}
-	return &snapshot{tx: tx, applied: appliedIndex(tx)}, nil
+	return &snapshot{tx: tx, applied: appliedIndex(tx), stop: f.stop}, nil
 }
 
 // Restore implements raft.FSM: the state becomes that of the snapshot, which came

@@ -348,11 +348,8 @@ func TestOpenRefusesWithASentence(t *testing.T) {
 		"another mesh":              {func(_ string, cfg *Config) { cfg.MeshID = "mesh-2" }, "it belongs to mesh mesh-1"},
 		"lost log":                  {func(dir string, _ *Config) { os.Remove(filepath.Join(dir, "raft.db")) }, "they are not of one time"},
 		"garbage for a log":         {damage("raft.db", garbage), "raft.db is damaged"},
-		"garbage for a state":       {damage("state.db", garbage), "state.db is damaged"},
 		"truncated log":             {damage("raft.db", truncated), "raft.db is damaged"},
-		"truncated state":           {damage("state.db", truncated), "state.db is damaged"},
 		"overwritten log":           {damage("raft.db", hollow), "raft.db is damaged"},
-		"overwritten state":         {damage("state.db", hollow), "state.db is damaged"},
 		"a newer format of state":   {setMeta(t, "state.db", "meta", "format", encodeIndex(9)), "it has format 9"},
 		"a newer format of log":     {setMeta(t, "raft.db", "conf", "FleetmeshFormat", encodeIndex(9)), "it has format 9"},
 		"an entry that is no entry": {setMeta(t, "raft.db", "logs", string(encodeIndex(7)), []byte("x")), "entry 7 of the log"},
@@ -374,6 +371,33 @@ func TestOpenRefusesWithASentence(t *testing.T) {
 			}
 			if _, err := cfg.Stream.Accept(); err == nil {
 				t.Error("the stream was left open")
+			}
+		})
+	}
+	for name, change := range map[string]func(dir string, cfg *Config){
+		"garbage for a state": damage("state.db", garbage),
+		"truncated state":     damage("state.db", truncated),
+		"overwritten state":   damage("state.db", hollow),
+	} {
+		t.Run(name, func(t *testing.T) {
+			damaged := &testNode{id: node.id, dir: filepath.Join(t.TempDir(), "store"), address: node.address}
+			if err := os.CopyFS(damaged.dir, os.DirFS(filepath.Join(pristine, "store"))); err != nil {
+				t.Fatal(err)
+			}
+			cfg := c.config(damaged)
+			change(damaged.dir, &cfg)
+			store, err := Open(cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer store.Close()
+			waitFor(t, "the state to be made again", func() bool {
+				_, _, first := get(t, store, "key-0000")
+				_, _, last := get(t, store, "key-0199")
+				return first && last
+			})
+			if _, err := os.Stat(damaged.storeFile("state.db.damaged")); err != nil {
+				t.Errorf("the damaged file was not kept: %v", err)
 			}
 		})
 	}

@@ -1,6 +1,7 @@
 package raftstore
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"sync"
@@ -14,6 +15,16 @@ import (
 var (
 	logFormatKey = []byte("FleetmeshFormat")
 	logNodeIDKey = []byte("FleetmeshNodeID")
+	// logStateKey tells what state.db is worth: stateInUse or stateClosed.
+	logStateKey = []byte("FleetmeshState")
+)
+
+// state.db is not synced while it is in use, and synced when it is closed. After
+// a stop that was not orderly, above all a power cut, it may hold anything and
+// look whole; so it is made again.
+var (
+	stateInUse  = []byte("in use")
+	stateClosed = []byte("closed")
 )
 
 const (
@@ -29,6 +40,8 @@ const (
 // The newest entries are read from recentLog.
 type logStore struct {
 	bolt *raftboltdb.BoltStore
+	// made is set when this Open has made raft.db.
+	made bool
 	// stop ends the node, see Config.Fatal.
 	stop func(error)
 
@@ -43,8 +56,12 @@ type logStore struct {
 // openLog opens raft.db and checks whose it is.
 func openLog(cfg Config, stop func(error)) (*logStore, error) {
 	path := cfg.logPath()
-	if err := prepareFile(path, lockTimeout); err != nil {
+	torn, err := prepareFile(path, lockTimeout)
+	if err != nil {
 		return nil, err
+	}
+	if torn {
+		cfg.Log.Warn("the last write to the log is not whole, as after a power cut; going on with the one before", "file", path)
 	}
 	bolt, err := raftboltdb.New(raftboltdb.Options{
 		Path: path, BoltOptions: bboltOptions(lockTimeout), MsgpackUseNewTimeFormat: true,
@@ -64,6 +81,7 @@ func (l *logStore) check(nodeID string) error {
 	format, err := l.bolt.GetUint64(logFormatKey)
 	switch {
 	case errors.Is(err, raftboltdb.ErrKeyNotFound):
+		l.made = true
 		if err := l.bolt.Set(logNodeIDKey, []byte(nodeID)); err != nil {
 			return err
 		}
@@ -83,6 +101,27 @@ func (l *logStore) check(nodeID string) error {
 	return nil
 }
 
+// stateWasClosed reports whether state.db is what was last written to it. A log
+// without a word on it is new, or of a version that synced each commit.
+func (l *logStore) stateWasClosed() (bool, error) {
+	value, err := l.bolt.Get(logStateKey)
+	if errors.Is(err, raftboltdb.ErrKeyNotFound) {
+		return true, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("read the log: %w", err)
+	}
+	return bytes.Equal(value, stateClosed), nil
+}
+
+// markState says durably what state.db is worth from now on.
+func (l *logStore) markState(worth []byte) error {
+	if err := l.bolt.Set(logStateKey, worth); err != nil {
+		return fmt.Errorf("write raft.db (is the disk full?): %w", err)
+	}
+	return nil
+}
+
 // checkEntries reads everything behind the newest snapshot, whose index is
 // snapshot: Raft panics on an entry that it cannot read. Older entries may have a
 // gap where a snapshot was received.
@@ -96,12 +135,12 @@ func (l *logStore) checkEntries(snapshot uint64) error {
 		return fmt.Errorf("read the log: %w", err)
 	}
 	if last > 0 && first > snapshot+1 {
-		return fmt.Errorf("the log begins at entry %d and the newest snapshot ends at %d: snapshots are missing; remove this node from the mesh and let it join again", first, snapshot)
+		return fmt.Errorf("the log begins at entry %d and the newest snapshot ends at %d: snapshots are missing; %s", first, snapshot, rejoin)
 	}
 	for index := snapshot + 1; index <= last; index++ {
 		var entry raft.Log
 		if err := l.bolt.GetLog(index, &entry); err != nil {
-			return fmt.Errorf("entry %d of the log, which ends at %d, cannot be read (%w): remove this node from the mesh and let it join again", index, last, err)
+			return fmt.Errorf("entry %d of the log, which ends at %d, cannot be read (%w): %s", index, last, err, rejoin)
 		}
 	}
 	return nil

@@ -13,8 +13,6 @@ import (
 
 	"github.com/hashicorp/raft"
 	"go.etcd.io/bbolt"
-
-	"fleetmesh/internal/durable"
 )
 
 // The content of a snapshot, as it lies in snapshots/<id>/state.bin and goes to
@@ -37,6 +35,8 @@ var errDamagedSnapshot = errors.New("the snapshot is damaged")
 type snapshot struct {
 	tx      *bbolt.Tx
 	applied uint64
+	// stop ends the node, see Config.Fatal.
+	stop func(error)
 }
 
 // Persist implements raft.FSMSnapshot. The sink is a local file, so the read
@@ -52,6 +52,13 @@ func (s *snapshot) Persist(sink raft.SnapshotSink) error {
 
 func (s *snapshot) write(w io.Writer) error {
 	defer s.Release()
+	// Commits are not synced, so this is where a disk that lost some of them says so,
+	// before the log is cut.
+	if err := s.tx.DB().Sync(); err != nil {
+		err = fmt.Errorf("sync the state (is the disk failing?): %w", err)
+		s.stop(err)
+		return err
+	}
 	sum := sha256.New()
 	out := bufio.NewWriterSize(io.MultiWriter(w, sum), 1<<20)
 	header := make([]byte, 0, snapshotHeaderSize)
@@ -95,8 +102,9 @@ func readSnapshotHeader(r io.Reader) (header []byte, applied uint64, size int64,
 	return header, applied, int64(length), nil
 }
 
-// restoreState makes state.db what the snapshot says: into a new file, verified
-// and synced, then renamed over the old one. On an error the old state is as it
+// restoreState makes state.db what the snapshot says: into a new file, verified,
+// then renamed over the old one. Nothing is synced: after a power cut the state is
+// made from the snapshot again. On an error the old state is as it
 // was, unless replaced is set: then the new file is in place and cannot be opened.
 func restoreState(cfg Config, source io.Reader) (db *bbolt.DB, replaced bool, err error) {
 	path := cfg.restorePath()
@@ -110,9 +118,6 @@ func restoreState(cfg Config, source io.Reader) (db *bbolt.DB, replaced bool, er
 	if err := os.Rename(path, cfg.statePath()); err != nil {
 		return nil, false, fmt.Errorf("restore the state: %w", err)
 	}
-	if err := durable.SyncDir(cfg.Dir); err != nil {
-		return nil, true, fmt.Errorf("restore the state: %w", err)
-	}
 	db, err = openState(cfg)
 	if err != nil {
 		return nil, true, fmt.Errorf("restore the state: %w", err)
@@ -120,7 +125,7 @@ func restoreState(cfg Config, source io.Reader) (db *bbolt.DB, replaced bool, er
 	return db, true, nil
 }
 
-// copySnapshot writes the snapshot's database to path, checked and synced.
+// copySnapshot writes the snapshot's database to path, checked.
 func copySnapshot(path string, source io.Reader) error {
 	header, _, size, err := readSnapshotHeader(source)
 	if err != nil {
@@ -148,9 +153,6 @@ func copySnapshot(path string, source io.Reader) error {
 	}
 	if !bytes.Equal(expected, sum.Sum(nil)) {
 		return fmt.Errorf("%w: its checksum is wrong", errDamagedSnapshot)
-	}
-	if err := file.Sync(); err != nil {
-		return err
 	}
 	return file.Close()
 }
@@ -182,76 +184,149 @@ func adoptState(cfg Config, path string) error {
 	return db.Close()
 }
 
-// recoverState brings the state up to the newest snapshot when it is behind it,
-// as after a crash between the arrival of a snapshot and its restore, and returns
-// the state to go on with. db is closed when it is replaced.
-func recoverState(cfg Config, db *bbolt.DB, logs *logStore, snapshots *snapshotStore) (*bbolt.DB, error) {
+// recoverState opens the state and brings it up to the newest snapshot when it is
+// behind it. A state that was not closed in good order is made from that snapshot,
+// or from nothing; the log does the rest. One that is ahead of reach, where log and
+// snapshots end, is refused: raft.db was replaced by an older one, and this server
+// has forgotten what it promised.
+func recoverState(cfg Config, logs *logStore, snapshots *snapshotStore, reach uint64) (*bbolt.DB, error) {
+	closed, err := logs.stateWasClosed()
+	if err != nil {
+		return nil, err
+	}
+	var db *bbolt.DB
+	var applied, witnessed uint64
+	if closed {
+		db, err = openState(cfg)
+		switch {
+		case errors.Is(err, errDamagedFile):
+			cfg.Log.Warn("the state is damaged; making it again from the newest snapshot and the log", "error", err, "kept", cfg.statePath()+".damaged")
+			if err := os.Rename(cfg.statePath(), cfg.statePath()+".damaged"); err != nil {
+				return nil, fmt.Errorf("move the damaged state away: %w", err)
+			}
+		case err != nil:
+			return nil, err
+		default:
+			if err := db.View(func(tx *bbolt.Tx) error { applied = appliedIndex(tx); return nil }); err != nil {
+				return db, fmt.Errorf("read the state: %w", err)
+			}
+		}
+	} else {
+		cfg.Log.Info("the last stop was not orderly; making the state again from the newest snapshot and the log")
+		// Nobody will use it, but it is a witness.
+		witnessed = lastApplied(cfg.statePath())
+	}
+	if witnessed = max(witnessed, applied); witnessed > reach {
+		return db, fmt.Errorf("%s has entries up to %d but raft.db and the snapshots end at %d: they are not of one time; %s", cfg.statePath(), witnessed, reach, rejoin)
+	}
+	db, damagedOnes, err := restoreNewest(cfg, db, applied, logs, snapshots)
+	if err != nil {
+		return db, err
+	}
+	for _, id := range damagedOnes {
+		cfg.Log.Warn("a snapshot is damaged; going on without it", "snapshot", id)
+		if err := os.RemoveAll(filepath.Join(cfg.snapshotPath(), id)); err != nil {
+			return db, fmt.Errorf("delete the damaged snapshot %s: %w", id, err)
+		}
+	}
+	if db != nil {
+		return db, nil
+	}
+	if err := os.Remove(cfg.statePath()); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("make the state again: %w", err)
+	}
+	return openState(cfg)
+}
+
+// restoreNewest restores the newest snapshot that is whole and ahead of db, which
+// has applied and is nil when it is of no worth. It returns the state to go on
+// with, nil for none, and the snapshots that are damaged and of which the log has
+// all that they would bring. db is closed when it is replaced.
+func restoreNewest(cfg Config, db *bbolt.DB, applied uint64, logs *logStore, snapshots *snapshotStore) (_ *bbolt.DB, damagedOnes []string, _ error) {
 	list, err := snapshots.List()
 	if err != nil {
-		return db, fmt.Errorf("list the snapshots: %w", err)
+		return db, nil, fmt.Errorf("list the snapshots: %w", err)
 	}
-	var applied uint64
-	if err := db.View(func(tx *bbolt.Tx) error { applied = appliedIndex(tx); return nil }); err != nil {
-		return db, fmt.Errorf("read the state: %w", err)
+	var damage error
+	// enough reports that the log has what follows index, if a damaged snapshot
+	// makes that a question. A damaged one that is past the log was acknowledged.
+	enough := func(index uint64) error {
+		if damage == nil {
+			return nil
+		}
+		follows, err := logs.follows(index)
+		if err == nil && !follows {
+			err = fmt.Errorf("%w, and the log does not reach back to entry %d: %s", damage, index, rejoin)
+		}
+		return err
 	}
 	for _, meta := range list {
 		// A snapshot's own index may be past its content's: entries of Raft itself
 		// count there and not here.
-		if applied >= meta.Index {
+		if db != nil && applied >= meta.Index {
 			break
 		}
-		restored, err := recoverFrom(cfg, db, applied, snapshots, meta.ID)
-		if err == nil {
-			return restored, nil
+		source, content, err := openSnapshot(snapshots, meta.ID)
+		if errors.Is(err, errDamagedSnapshot) {
+			damage = fmt.Errorf("snapshot %s: %w", meta.ID, err)
+			damagedOnes = append(damagedOnes, meta.ID)
+			continue
 		}
-		if !errors.Is(err, errDamagedSnapshot) {
-			return db, err
+		if err != nil {
+			return db, nil, err
 		}
-		// A snapshot that never became the state may go, if the log still has all
-		// that follows the state: then it was never acknowledged either.
-		follows, logErr := logs.follows(applied)
-		if logErr != nil {
-			return db, logErr
+		if db != nil && applied >= content {
+			source.Close()
+			break
 		}
-		if !follows {
-			return db, fmt.Errorf("snapshot %s: %w, and the log does not reach back to the state: remove this node from the mesh and let it join again", meta.ID, err)
+		if err := enough(content); err != nil {
+			source.Close()
+			return db, nil, err
 		}
-		cfg.Log.Warn("a snapshot that was being received is damaged; going on without it", "snapshot", meta.ID, "error", err)
-		if err := os.RemoveAll(filepath.Join(cfg.snapshotPath(), meta.ID)); err != nil {
-			return db, fmt.Errorf("delete the damaged snapshot %s: %w", meta.ID, err)
+		restored, replaced, err := restoreState(cfg, source)
+		source.Close()
+		if replaced && db != nil {
+			err = errors.Join(err, db.Close())
 		}
+		if errors.Is(err, errDamagedSnapshot) && !replaced {
+			damage = fmt.Errorf("snapshot %s: %w", meta.ID, err)
+			damagedOnes = append(damagedOnes, meta.ID)
+			continue
+		}
+		if err != nil {
+			return restored, nil, err
+		}
+		cfg.Log.Info("restored the state from a snapshot", "snapshot", meta.ID, "index", content)
+		return restored, damagedOnes, nil
 	}
-	return db, nil
+	if err := enough(applied); err != nil {
+		return db, nil, err
+	}
+	return db, damagedOnes, nil
 }
 
-// recoverFrom restores one snapshot if it is ahead of the state.
-func recoverFrom(cfg Config, db *bbolt.DB, applied uint64, snapshots *snapshotStore, id string) (*bbolt.DB, error) {
-	_, source, err := snapshots.Open(id)
+// openSnapshot opens a snapshot, whose checksums are checked as it is read, and
+// returns the index of its content.
+func openSnapshot(snapshots *snapshotStore, id string) (source *openedSnapshot, content uint64, err error) {
+	_, file, err := snapshots.Open(id)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errDamagedSnapshot, err)
+		return nil, 0, fmt.Errorf("%w: %w", errDamagedSnapshot, err)
 	}
-	defer source.Close()
-	buffered := bufio.NewReader(source)
-	header, err := buffered.Peek(snapshotHeaderSize)
+	source = &openedSnapshot{bufio.NewReader(file), file}
+	header, err := source.Peek(snapshotHeaderSize)
 	if err != nil {
-		return nil, fmt.Errorf("%w: read its header: %w", errDamagedSnapshot, err)
+		err = fmt.Errorf("%w: read its header: %w", errDamagedSnapshot, err)
+	} else {
+		_, content, _, err = readSnapshotHeader(bytes.NewReader(header))
 	}
-	_, content, _, err := readSnapshotHeader(bytes.NewReader(header))
 	if err != nil {
-		return nil, err
+		source.Close()
+		return nil, 0, err
 	}
-	if applied >= content {
-		return db, nil
-	}
-	restored, replaced, err := restoreState(cfg, buffered)
-	if err != nil {
-		return nil, err
-	}
-	if replaced {
-		if err := db.Close(); err != nil {
-			return nil, fmt.Errorf("close the replaced state: %w", err)
-		}
-	}
-	cfg.Log.Info("restored the state from a snapshot that had arrived before the last stop", "snapshot", id, "index", content)
-	return restored, nil
+	return source, content, nil
+}
+
+type openedSnapshot struct {
+	*bufio.Reader
+	io.Closer
 }

@@ -1,13 +1,11 @@
 package raftstore
 
 import (
-	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
-	"runtime/debug"
 	"strings"
 	"time"
 
@@ -58,13 +56,23 @@ func bboltOptions(lockTimeout time.Duration) *bbolt.Options {
 	}
 }
 
-// openFile opens a bbolt file after it has looked at every page of it, so that a
-// damaged file is refused with a sentence and does not end the process later.
+// rejoin is what to do with a store that has forgotten what it promised. Its vote
+// must leave the mesh before it comes back empty: an empty voter would vote again.
+const rejoin = "this copy of the store cannot be used. Where other voters have the mesh, remove this node from it (meshctl node remove), then move its directory away and let it join again"
+
+// errDamagedFile is a file that is not what was written.
+var errDamagedFile = errors.New("damaged")
+
+// openFile opens a state file after it has looked at every page of it, so that a
+// damaged file is refused with a sentence and does not end the process later. Its
+// commits are not synced.
 func openFile(path string, lockTimeout time.Duration) (*bbolt.DB, error) {
-	if err := prepareFile(path, lockTimeout); err != nil {
+	if _, err := prepareFile(path, lockTimeout); err != nil {
 		return nil, err
 	}
-	db, err := bbolt.Open(path, 0o600, bboltOptions(lockTimeout))
+	options := bboltOptions(lockTimeout)
+	options.NoSync = true
+	db, err := bbolt.Open(path, 0o600, options)
 	if err != nil {
 		return nil, explainOpen(path, err)
 	}
@@ -72,24 +80,33 @@ func openFile(path string, lockTimeout time.Duration) (*bbolt.DB, error) {
 }
 
 // prepareFile reads the whole file at path, or makes it when it is missing. Its
-// name is durable when the caller has synced the directory.
-func prepareFile(path string, lockTimeout time.Duration) error {
+// name is durable when the caller has synced the directory. torn is set when the
+// last commit is not whole and the one before counts.
+func prepareFile(path string, lockTimeout time.Duration) (torn bool, err error) {
 	info, err := os.Stat(path)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return makeFile(path, lockTimeout)
+		return false, makeFile(path, lockTimeout)
 	case err != nil:
-		return fmt.Errorf("look at %s: %w", path, err)
+		return false, fmt.Errorf("look at %s: %w", path, err)
+	case info.Size() == 0:
+		return false, damaged(path, errors.New("it is empty"))
 	}
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{ReadOnly: true, Timeout: lockTimeout})
 	if err != nil {
-		return explainOpen(path, err)
+		return false, explainOpen(path, err)
 	}
-	defer db.Close()
-	if err := db.View(func(tx *bbolt.Tx) error { return checkPages(tx, info.Size()) }); err != nil {
-		return damaged(path, err)
+	defer db.Close() // and with it the lock
+	file, err := os.Open(path)
+	if err != nil {
+		return false, fmt.Errorf("look at %s: %w", path, err)
 	}
-	return nil
+	defer file.Close()
+	torn, err = checkPages(file, info.Size())
+	if err != nil {
+		return false, damaged(path, err)
+	}
+	return torn, nil
 }
 
 // makeFile makes an empty bbolt file under another name first: a power cut leaves
@@ -112,34 +129,6 @@ func makeFile(path string, lockTimeout time.Duration) error {
 	return nil
 }
 
-// checkPages walks all keys. bbolt panics, or reads beyond the end of the file,
-// when a page is not what it should be; here that is an answer about the file,
-// so it is the one place that recovers.
-func checkPages(tx *bbolt.Tx, size int64) (err error) {
-	if tx.Size() > size {
-		return fmt.Errorf("it has %d bytes of %d", size, tx.Size())
-	}
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("unreadable page: %v", p)
-		}
-	}()
-	return tx.ForEach(func(name []byte, bucket *bbolt.Bucket) error {
-		var last []byte
-		return bucket.ForEach(func(key, value []byte) error {
-			if last != nil && bytes.Compare(last, key) >= 0 {
-				return fmt.Errorf("keys out of order in %q", name)
-			}
-			last = append(last[:0], key...)
-			if n := len(value); n > 0 {
-				_ = value[n-1] // within the file?
-			}
-			return nil
-		})
-	})
-}
-
 func explainOpen(path string, err error) error {
 	switch {
 	case errors.Is(err, bbolterrors.ErrTimeout):
@@ -151,7 +140,7 @@ func explainOpen(path string, err error) error {
 }
 
 func damaged(path string, err error) error {
-	return fmt.Errorf("%s is damaged (%w): move it away to look at it later, remove this node from the mesh and let it join again", path, err)
+	return fmt.Errorf("%s is %w (%w): %s", path, errDamagedFile, err, rejoin)
 }
 
 // openState opens state.db and checks whose it is; a new file is made ready.
@@ -187,6 +176,31 @@ func openState(cfg Config) (*bbolt.DB, error) {
 		return nil, fmt.Errorf("open %s: %w", cfg.statePath(), err)
 	}
 	return db, nil
+}
+
+// lastApplied is the applied index of the state file at path, 0 when that cannot be
+// told.
+func lastApplied(path string) (applied uint64) {
+	if _, err := os.Stat(path); err != nil {
+		return 0
+	}
+	if _, err := prepareFile(path, lockTimeout); err != nil {
+		return 0
+	}
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{ReadOnly: true, Timeout: lockTimeout})
+	if err != nil {
+		return 0
+	}
+	defer db.Close()
+	if err := db.View(func(tx *bbolt.Tx) error {
+		if meta := tx.Bucket(metaBucket); meta != nil {
+			applied = decodeIndex(meta.Get(metaApplied))
+		}
+		return nil
+	}); err != nil {
+		return 0
+	}
+	return applied
 }
 
 func checkFormat(meta *bbolt.Bucket) error {

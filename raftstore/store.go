@@ -45,6 +45,10 @@ type Store struct {
 	retiring sync.WaitGroup // replaced state files
 	closed   chan struct{}
 	closeErr error // to be read after closed
+
+	// stateInUse is set once the log says so; failed once the node has to stop.
+	stateInUse bool
+	failed     atomic.Bool
 }
 
 // Open opens the store in cfg.Dir, or makes an empty one: a server that waits to
@@ -97,18 +101,19 @@ func (s *Store) openFiles() error {
 	if s.snapshots, err = openSnapshots(s.cfg); err != nil {
 		return fmt.Errorf("open the snapshots: %w", err)
 	}
-	db, err := openState(s.cfg)
+	reach, err := s.checkHistory()
 	if err != nil {
 		return err
 	}
-	db, err = recoverState(s.cfg, db, s.logs, s.snapshots)
+	db, err := recoverState(s.cfg, s.logs, s.snapshots, reach)
 	s.state.Store(db)
 	if err != nil {
 		return err
 	}
-	if err := s.checkHistory(); err != nil {
+	if err := s.logs.markState(stateInUse); err != nil {
 		return err
 	}
+	s.stateInUse = true
 	// From here on this server votes and acknowledges: not into files whose names
 	// a power cut may take.
 	if err := errors.Join(durable.SyncDir(s.cfg.Dir), durable.SyncDir(filepath.Dir(s.cfg.Dir))); err != nil {
@@ -137,32 +142,29 @@ func removeLeftovers(cfg Config) error {
 	return nil
 }
 
-// checkHistory refuses a log that does not join on to the newest snapshot, and a
-// state that is ahead of both: raft.db was lost or replaced, and with it this
-// server's votes.
-func (s *Store) checkHistory() error {
+// checkHistory refuses a log that does not join on to the newest snapshot, and one
+// that is new although there are snapshots: raft.db was lost, and with it this
+// server's votes. It returns how far the two reach.
+func (s *Store) checkHistory() (reach uint64, err error) {
 	list, err := s.snapshots.List()
 	if err != nil {
-		return fmt.Errorf("list the snapshots: %w", err)
+		return 0, fmt.Errorf("list the snapshots: %w", err)
 	}
 	var snapshot uint64
 	if len(list) > 0 {
 		snapshot = list[0].Index
 	}
 	if err := s.logs.checkEntries(snapshot); err != nil {
-		return fmt.Errorf("open %s: %w", s.cfg.logPath(), err)
+		return 0, fmt.Errorf("open %s: %w", s.cfg.logPath(), err)
 	}
 	last, err := s.logs.LastIndex()
 	if err != nil {
-		return fmt.Errorf("read the log: %w", err)
+		return 0, fmt.Errorf("read the log: %w", err)
 	}
-	last = max(last, snapshot)
-	return s.View(func(r Reader) error {
-		if r.Index() > last {
-			return fmt.Errorf("%s has entries up to %d but raft.db and the snapshots end at %d: they are not of one time; remove this node from the mesh and let it join again", s.cfg.statePath(), r.Index(), last)
-		}
-		return nil
-	})
+	if s.logs.made && snapshot > 0 {
+		return 0, fmt.Errorf("%s is gone and there are snapshots in %s: %s", s.cfg.logPath(), s.cfg.snapshotPath(), rejoin)
+	}
+	return max(last, snapshot), nil
 }
 
 func (s *Store) startRaft() error {
@@ -192,6 +194,7 @@ func (s *Store) closeRetired(db *bbolt.DB) {
 
 // stop ends the node, see Config.Fatal.
 func (s *Store) stop(err error) {
+	s.failed.Store(true)
 	s.fatal.Do(func() { go s.cfg.Fatal(err) })
 }
 
@@ -226,10 +229,26 @@ func (s *Store) Close() error {
 func (s *Store) closeFiles() error {
 	var errs []error
 	if db := s.state.Load(); db != nil {
+		if s.stateInUse && !s.failed.Load() {
+			errs = append(errs, s.settleState(db))
+		}
 		errs = append(errs, db.Close()) // waits for views
 	}
 	s.retiring.Wait()
 	return errors.Join(append(errs, s.logs.close())...)
+}
+
+// settleState makes the state durable, so that the next Open need not make it
+// again.
+func (s *Store) settleState(db *bbolt.DB) error {
+	err := errors.Join(db.Sync(), durable.SyncDir(s.cfg.Dir))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil // somebody has deleted the directory: there is no next time
+	}
+	if err != nil {
+		return fmt.Errorf("sync the state: %w", err)
+	}
+	return s.logs.markState(stateClosed)
 }
 
 // bootstrapTimeout bounds Bootstrap: an election among one, and one write.
@@ -242,16 +261,9 @@ func (s *Store) Bootstrap(first Txn) error {
 	ctx, cancel := context.WithTimeout(context.Background(), bootstrapTimeout)
 	defer cancel()
 	servers := s.raft.GetConfiguration().Configuration().Servers
-	empty := true
-	if err := s.View(func(r Reader) error {
-		r.Scan("", "", func(string, []byte, uint64) bool { empty = false; return false })
-		return nil
-	}); err != nil {
-		return fmt.Errorf("bootstrap: %w", err)
-	}
 	self := raft.Server{ID: raft.ServerID(s.cfg.NodeID), Address: raft.ServerAddress(s.cfg.Address), Suffrage: raft.Voter}
 	switch {
-	case !empty || len(servers) > 1 || len(servers) == 1 && servers[0] != self:
+	case len(servers) > 1 || len(servers) == 1 && servers[0] != self:
 		return errors.New("bootstrap: this store belongs to a mesh already")
 	case len(servers) == 0:
 		err := s.await(ctx, func() error {
@@ -263,6 +275,16 @@ func (s *Store) Bootstrap(first Txn) error {
 	}
 	if s.leadership.wait(ctx) == nil {
 		return errors.New("bootstrap: this node did not become leader")
+	}
+	empty := true
+	if err := s.ConfirmedView(ctx, func(r Reader) error {
+		r.Scan("", "", func(string, []byte, uint64) bool { empty = false; return false })
+		return nil
+	}); err != nil {
+		return fmt.Errorf("bootstrap: %w", err)
+	}
+	if !empty {
+		return errors.New("bootstrap: this store holds a mesh already")
 	}
 	if _, err := s.Apply(ctx, first); err != nil {
 		return fmt.Errorf("bootstrap: write the first records: %w", err)
@@ -319,9 +341,17 @@ func (s *Store) LastIndex() uint64 { return s.raft.LastIndex() }
 // Snapshot makes a snapshot now and cuts the log. It is no error when nothing is
 // new since the last one.
 func (s *Store) Snapshot() error {
-	err := s.await(context.Background(), func() error { return s.raft.Snapshot().Error() })
-	if err != nil && !errors.Is(err, raft.ErrNothingNewToSnapshot) {
-		return fmt.Errorf("make a snapshot: %w", err)
+	for {
+		err := s.await(context.Background(), func() error { return s.raft.Snapshot().Error() })
+		switch {
+		case err == nil, errors.Is(err, raft.ErrNothingNewToSnapshot):
+			return nil
+		case strings.Contains(err.Error(), "wait until the configuration entry"):
+			// A change of servers is committed and not yet applied; Raft has no other
+			// word for that.
+			time.Sleep(enqueueSlice)
+		default:
+			return fmt.Errorf("make a snapshot: %w", err)
+		}
 	}
-	return nil
 }
