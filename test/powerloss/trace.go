@@ -51,9 +51,8 @@ var errNotTraced = errors.New("a call that the model does not know")
 
 // call is a line of strace's taken apart.
 type call struct {
-	name   string
-	args   []string
-	result string
+	name string
+	args []string
 }
 
 // Parse reads what strace wrote, as [Command] has it do, and returns the events
