@@ -146,6 +146,7 @@ func storeChild(dir string, note func(string, ...any)) error {
 	if err := errors.Join(b.Close(), a.Close()); err != nil {
 		return err
 	}
+	note("! closed\n")
 	if a, err = network.open(dir, "a", fatal); err != nil {
 		return err
 	}
@@ -240,6 +241,7 @@ func promisesOf(notes []string) (storePromises, error) {
 			if _, err := fmt.Sscanf(note, "term %d", &p.term); err != nil {
 				return p, err
 			}
+		case strings.HasPrefix(note, "!"):
 		case note == "born":
 			p.born = true
 		case note == "two":

@@ -129,6 +129,7 @@ type cut struct {
 // moments are the events after which the power may go.
 type moments struct {
 	all    []int
+	marked []int // at notes that begin with !
 	kinds  []string
 	byKind map[string][]int // those that do the same with the same file
 }
@@ -140,6 +141,9 @@ func (r *recording) moments() moments {
 			continue
 		}
 		m.all = append(m.all, i)
+		if e.Op.Path == r.notes && strings.HasPrefix(string(e.Op.Data), "!") {
+			m.marked = append(m.marked, i)
+		}
 		kind := fmt.Sprint(e.Op.Kind, e.End, e.Op.Path)
 		if m.byKind[kind] == nil {
 			m.kinds = append(m.kinds, kind)
@@ -157,7 +161,11 @@ func (m moments) draw(r *rand.Rand) int {
 		return m.all[len(m.all)-1]
 	case 1, 2:
 		return m.all[r.IntN(min(len(m.all), 150))]
-	case 3, 4, 5:
+	case 3, 4:
+		if len(m.marked) > 0 {
+			return m.marked[r.IntN(len(m.marked))]
+		}
+	case 5, 6:
 		same := m.byKind[m.kinds[r.IntN(len(m.kinds))]]
 		return same[r.IntN(len(same))]
 	}
