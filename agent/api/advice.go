@@ -69,6 +69,7 @@ func (h health) advice() []string {
 			out = append(out, "There is no leader, and this node knows no voter. Look whether it can reach the mesh.")
 		case living < need:
 			out = append(out, fmt.Sprintf("There is no leader: %d of %d voters answer and %d are needed. Bring back %s.", living, len(h.voters), need, strings.Join(dead, ", ")))
+		case len(h.full) > 0: // that is why
 		default:
 			out = append(out, "There is no leader, though enough voters answer to gossip: look whether the TLS port between them is open; an election takes a few seconds.")
 		}

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"fleetmesh/raftstore"
 )
 
@@ -141,7 +143,11 @@ func fenced[In, Out any](cfg Config, h handler[In, Out]) handler[In, Out] {
 			return nil, fmt.Errorf("%T carries no fence", in)
 		}
 		fence := call.fence()
-		if err := cfg.Gate.Admit(fence.Term); err != nil {
+		if err := cfg.Gate.Admit(fence.Term); errors.Is(err, unix.ENOSPC) {
+			// Until there is room this node serves no new leader: its promise to obey no
+			// older one would not outlast a restart. The agent has told it in the log.
+			return nil, &Refusal{Kind: RefusedUnavailable, Message: "the disk of this node is full: " + err.Error()}
+		} else if err != nil {
 			return nil, err
 		}
 		if cfg.Clock != nil && fence.Sent != 0 {
