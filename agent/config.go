@@ -78,6 +78,22 @@ type Config struct {
 	OutputLimit int64 `yaml:"output-limit"`
 	// OutputRetention is how long whole outputs stay on this node.
 	OutputRetention Duration `yaml:"output-retention"`
+
+	// RebootCommand starts the machine anew when a document asks for it; /bin/sh runs
+	// it. Empty: this node does not reboot, and steps that ask for it fail.
+	RebootCommand string `yaml:"reboot-command"`
+	// RebootGrace is how long a reboot waits for other documents that run on this
+	// node. Longer: fewer of them are interrupted; no new ones begin meanwhile.
+	RebootGrace Duration `yaml:"reboot-grace"`
+	// RebootTimeout is how long the machine may take to go down, for each of three
+	// attempts; then the step that asked has failed.
+	RebootTimeout Duration `yaml:"reboot-timeout"`
+	// BootIDFile has what names the boot of the machine. A container, which has the
+	// kernel's in common with its host, needs one of its own.
+	BootIDFile string `yaml:"boot-id-file,omitempty"`
+	// PowerShell is the program of aws:runPowerShellScript. Default: pwsh, else
+	// powershell, on the PATH.
+	PowerShell string `yaml:"powershell,omitempty"`
 }
 
 // Duration is a time.Duration that YAML reads and writes as text ("30s").
@@ -124,6 +140,9 @@ func DefaultConfig() Config {
 		SpareShim:       true,
 		OutputLimit:     64 << 20,
 		OutputRetention: Duration(30 * 24 * time.Hour),
+		RebootCommand:   "shutdown -r now",
+		RebootGrace:     Duration(5 * time.Minute),
+		RebootTimeout:   Duration(5 * time.Minute),
 	}
 }
 
@@ -186,6 +205,14 @@ func (c *Config) Validate() error {
 		return bad("output-limit must be at least 65536 bytes, not %d", c.OutputLimit)
 	case time.Duration(c.OutputRetention) < time.Hour:
 		return bad("output-retention must be at least 1h, not %s", &c.OutputRetention)
+	case time.Duration(c.RebootGrace) < time.Second || time.Duration(c.RebootGrace) > 48*time.Hour:
+		return bad("reboot-grace must be 1s to 48h, not %s", &c.RebootGrace)
+	case time.Duration(c.RebootTimeout) < time.Second || time.Duration(c.RebootTimeout) > time.Hour:
+		return bad("reboot-timeout must be 1s to 1h, not %s", &c.RebootTimeout)
+	case c.BootIDFile != "" && !filepath.IsAbs(c.BootIDFile):
+		return bad("boot-id-file must be an absolute path, not %q", c.BootIDFile)
+	case c.PowerShell != "" && !filepath.IsAbs(c.PowerShell):
+		return bad("powershell must be an absolute path, not %q", c.PowerShell)
 	}
 	switch c.LogLevel {
 	case "debug", "info", "warn", "error":

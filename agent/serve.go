@@ -42,6 +42,10 @@ func (a *Agent) openWorker() error {
 		Executor: worker.Executor{
 			MaxRunning: a.config.DocumentsAtOnce, OutputLimit: a.config.OutputLimit,
 			OutputRetention: time.Duration(a.config.OutputRetention), SpareShim: a.config.SpareShim,
+			BootIDFile: a.config.BootIDFile, PowerShell: a.config.PowerShell,
+		},
+		Reboot: worker.Reboot{
+			Command: a.config.RebootCommand, Grace: time.Duration(a.config.RebootGrace), Timeout: time.Duration(a.config.RebootTimeout),
 		},
 		Environment: worker.Environment{Region: region, PlatformName: facts.PlatformName, PlatformVersion: facts.PlatformVersion},
 		Report: func(ctx context.Context, reports []peer.JobReport) ([]string, error) {

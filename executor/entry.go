@@ -35,8 +35,13 @@ const (
 	// RecordAccepted: the node has the job and answers for it from now on.
 	RecordAccepted RecordKind = "accepted"
 	// RecordStarting: a step is about to be executed. It is durable before
-	// anything of the step runs, and never written twice for one step.
+	// anything of the step runs, and never written twice for one step, unless the
+	// step has asked for a boot of the machine and that has come.
 	RecordStarting RecordKind = "starting"
+	// RecordRebooting: the step that runs has ended its run with the wish that the
+	// machine be started anew and the step be run again. It is durable before
+	// anything reboots; once more, with the next Attempt, before each attempt.
+	RecordRebooting RecordKind = "rebooting"
 	// RecordStep: steps have ended.
 	RecordStep RecordKind = "step"
 	// RecordCancelling: the job is to be cancelled.
@@ -59,8 +64,9 @@ type Record struct {
 
 	Job       json.RawMessage `json:"job,omitempty"`     // accepted
 	ExpiresAt time.Time       `json:"expires,omitzero"`  // accepted
-	Step      int             `json:"step,omitempty"`    // starting: the step's index
+	Step      int             `json:"step,omitempty"`    // starting, rebooting: the step's index
 	BootID    string          `json:"boot,omitempty"`    // starting
+	Attempt   int             `json:"attempt,omitempty"` // rebooting: 0 is the wish itself
 	Results   []StepResult    `json:"results,omitempty"` // step, finished
 
 	Status        string `json:"status,omitempty"` // finished
@@ -88,6 +94,12 @@ type Entry struct {
 	Step       int    `json:",omitempty"`
 	BootID     string `json:",omitempty"`
 	Cancelling bool   `json:",omitempty"`
+	// Rebooting is set while the step, Running, waits for another boot than BootID.
+	// Reboots counts the boots that the step has asked for, Attempts how often the
+	// one at hand was tried to be had.
+	Rebooting bool `json:",omitempty"`
+	Reboots   int  `json:",omitempty"`
+	Attempts  int  `json:",omitempty"`
 	// Steps are the results so far, in order.
 	Steps         []StepResult `json:",omitempty"`
 	Status        string       `json:",omitempty"` // empty until it has ended
@@ -127,9 +139,16 @@ func apply(e *Entry, r Record) (*Entry, error) {
 	}
 	switch r.Kind {
 	case RecordStarting:
-		if e.Running || r.Step < len(e.Steps) {
+		switch {
+		case e.Rebooting && (r.Step != e.Step || r.BootID == e.BootID):
+			return nil, fmt.Errorf("job %q: step %d starts while step %d waits for a boot", r.JobID, r.Step, e.Step)
+		case e.Running && !e.Rebooting, r.Step < len(e.Steps):
 			return nil, fmt.Errorf("job %q: step %d starts a second time", r.JobID, r.Step)
 		}
+		if !e.Rebooting {
+			next.Reboots = 0
+		}
+		next.Rebooting, next.Attempts = false, 0
 		next.Running, next.Step, next.BootID = true, r.Step, r.BootID
 		if next.StartedAt.IsZero() {
 			next.StartedAt = r.At
@@ -138,6 +157,11 @@ func apply(e *Entry, r Record) (*Entry, error) {
 	case RecordStep:
 		next.addResults(r.Results)
 		next.Sequence++
+	case RecordRebooting:
+		if err := next.reboot(r); err != nil {
+			return nil, err
+		}
+		next.Sequence++
 	case RecordCancelling:
 		next.Cancelling = true
 	case RecordFinished:
@@ -145,7 +169,7 @@ func apply(e *Entry, r Record) (*Entry, error) {
 			return nil, fmt.Errorf("job %q ends without a status", r.JobID)
 		}
 		next.addResults(r.Results)
-		next.Running = false
+		next.Running, next.Rebooting = false, false
 		next.Status, next.StatusDetails, next.Reason = r.Status, r.StatusDetails, r.Reason
 		next.FinishedAt = r.At
 		next.Sequence++
@@ -186,8 +210,26 @@ func (e *Entry) addResults(results []StepResult) {
 	}
 	e.Steps = append(slices.Clip(e.Steps), results...)
 	if e.Running && e.Step < len(e.Steps) {
-		e.Running = false
+		e.Running, e.Rebooting = false, false
 	}
+}
+
+// reboot takes a step's wish for a boot, or an attempt to fulfil it. The step
+// stays Running: a version that knows no reboots then takes a compacted entry for
+// a step whose end it has to find, and finds its exit code.
+func (e *Entry) reboot(r Record) error {
+	switch {
+	case !e.Running || r.Step != e.Step:
+		return fmt.Errorf("job %q: step %d asks for a reboot and does not run", r.JobID, r.Step)
+	case !e.Rebooting && r.Attempt == 0:
+		e.Rebooting, e.Attempts = true, 0
+		e.Reboots++
+	case e.Rebooting && r.Attempt == e.Attempts+1:
+		e.Attempts = r.Attempt
+	default:
+		return fmt.Errorf("job %q: attempt %d to reboot for step %d follows attempt %d", r.JobID, r.Attempt, r.Step, e.Attempts)
+	}
+	return nil
 }
 
 // slim drops what nobody will ask for again, once the mesh has the end of the

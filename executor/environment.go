@@ -17,6 +17,10 @@ type Facts struct {
 // that had them could report meshd as ready, or stopping.
 var notForScripts = []string{"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "INVOCATION_ID", "JOURNAL_STREAM", "MAINPID", "SYSTEMD_EXEC_PID"}
 
+// rebootsVariable begins the variable that tells a script how many boots of the
+// machine its step has asked for and had: 0 in its first run.
+const rebootsVariable = "MESHD_REBOOTS="
+
 const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 // scriptEnvironment is meshd's own environment, then that of the step, then

@@ -24,6 +24,16 @@ func StepDir(jobs, jobID string, index int, name string) string {
 	return filepath.Join(jobs, jobID, fmt.Sprintf("%d.%s", index, pathPart(name)))
 }
 
+// runDir is the directory of one run of a step, for all but its outputs, which are
+// those of all runs: the step's own for the first, one in it for each run after a
+// boot that the step has asked for.
+func runDir(step string, reboots int) string {
+	if reboots == 0 {
+		return step
+	}
+	return filepath.Join(step, fmt.Sprintf("run.%d", reboots))
+}
+
 // pathPart keeps what is harmless in a file name.
 func pathPart(name string) string {
 	clean := strings.Map(func(r rune) rune {

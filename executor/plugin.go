@@ -9,7 +9,8 @@ import (
 // plugin_<name>.go, and is named in Plugins; agent may plug in more.
 type Plugin interface {
 	// Run executes a step to its end. That the step starts is durable before Run is
-	// called, and Run is never called twice for a step. When ctx ends, meshd stops:
+	// called, and Run is never called twice for a step, but after a boot that it has
+	// asked for by Outcome.Reboot: then with another RunDir. When ctx ends, meshd stops:
 	// Run leaves the step running, if it can be resumed, and returns ErrDetached.
 	// When x.Cancelled ends, Run ends the step at once. Any other error than
 	// ErrDetached means that the end cannot be told now; Resume is called later.
@@ -27,9 +28,11 @@ type Execution struct {
 	Inputs map[string]any
 	// Environment is that of the scripts: NAME=value, each name once.
 	Environment []string
-	// Dir is the step's directory, Downloads where downloads of the job go; the
-	// first is there.
+	// Dir is the step's directory and has its outputs; RunDir, the same or below it,
+	// has what belongs to this run alone; Downloads is where downloads of the job go.
+	// The first two are there.
 	Dir       string
+	RunDir    string
 	Downloads string
 	ExpiresAt time.Time
 	// BootID is the boot of the machine on which the step was started.
@@ -38,6 +41,8 @@ type Execution struct {
 	Cancelled context.Context
 	Processes *Processes
 	Now       func() time.Time
+	// depth is how many directories lead to RunDir, from that of all jobs on.
+	depth int
 }
 
 // Outcome is how a step ended.
@@ -46,13 +51,25 @@ type Outcome struct {
 	// EndsDocument: the steps that follow are skipped, as exit codes 168 and 169
 	// ask for.
 	EndsDocument bool
+	// Reboot: the machine is to be started anew, and the step to be run again then.
+	// Result is what the step ends with where that is not possible.
+	Reboot bool
 	// Interrupted: nobody saw the end. The job ends with it.
 	Interrupted bool
 	// Journaled, when not nil, is called once the result is durable.
 	Journaled func()
 }
 
-// Plugins returns the plugins that need nothing but this package, by action.
-func Plugins() map[string]Plugin {
-	return map[string]Plugin{"aws:runShellScript": shellScript{}}
+// Plugins returns the plugins that need nothing but this package, by action, and
+// for each action of SSM that there is no plugin for yet one that says so.
+// powerShell is the program of aws:runPowerShellScript, "" for one on the PATH.
+func Plugins(powerShell string) map[string]Plugin {
+	plugins := map[string]Plugin{
+		"aws:runShellScript":      shellScript{},
+		"aws:runPowerShellScript": powerShellScript{program: powerShell},
+	}
+	for action, reason := range missing {
+		plugins[action] = missingPlugin{action: action, reason: reason}
+	}
+	return plugins
 }

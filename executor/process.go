@@ -19,13 +19,22 @@ type processID struct {
 	Start uint64
 }
 
-// BootID names this boot of the machine.
-func BootID() (string, error) {
-	data, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+const kernelBootID = "/proc/sys/kernel/random/boot_id"
+
+// BootID names this boot of the machine, as the kernel has it.
+func BootID() (string, error) { return readBootID(kernelBootID) }
+
+// readBootID reads what names this boot of the machine.
+func readBootID(path string) (string, error) {
+	data, err := os.ReadFile(path)
 	if err != nil {
 		return "", fmt.Errorf("read the boot id: %w", err)
 	}
-	return strings.TrimSpace(string(data)), nil
+	id := strings.TrimSpace(string(data))
+	if id == "" || len(id) > 100 {
+		return "", fmt.Errorf("read the boot id: %s has %d characters, not 1 to 100", path, len(id))
+	}
+	return id, nil
 }
 
 // processStat is what this package needs of /proc/PID/stat.

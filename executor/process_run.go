@@ -1,6 +1,7 @@
 package executor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -33,7 +34,10 @@ type ProcessConfig struct {
 	// comes after is dropped and marked. Default 64 MiB. Larger: one script can
 	// fill the disk.
 	OutputLimit int64
-	Log         *slog.Logger
+	// BootIDFile has what names the boot of the machine. Default: the kernel's, which
+	// a container has in common with its host.
+	BootIDFile string
+	Log        *slog.Logger
 }
 
 // spareDelay is how long nothing must have run before the spare is renewed, so
@@ -62,7 +66,7 @@ func OpenProcesses(config ProcessConfig) (*Processes, error) {
 	if config.OutputLimit <= 0 {
 		config.OutputLimit = 64 << 20
 	}
-	bootID, err := BootID()
+	bootID, err := readBootID(cmp.Or(config.BootIDFile, kernelBootID))
 	if err != nil {
 		return nil, err
 	}
@@ -402,7 +406,7 @@ func (p *Processes) settle(log *statusLog, bootID string) (ended, error) {
 		script := log.Script
 		if script == nil {
 			// The shim died between starting the script and writing that down.
-			if found, ok := findSession(filepath.Join(filepath.Dir(log.file.Name()), scriptName)); ok {
+			if found, ok := findSession(filepath.Join(filepath.Dir(log.file.Name()), scriptMark)); ok {
 				script = &found
 			}
 		}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
 	"time"
 )
 
@@ -19,6 +20,10 @@ type Runner struct {
 	// Dir is the directory of all jobs.
 	Dir   string
 	Facts Facts
+	// Rebooter starts the machine anew; where it is nil, no step may ask for that.
+	Rebooter Rebooter
+	// depth is how many directories lead from that of all jobs to Dir.
+	depth int
 	Log   *slog.Logger
 	Now   func() time.Time
 	// Changed is called after each record of a job is durable.
@@ -48,6 +53,12 @@ func (r *Runner) Run(ctx, cancelled context.Context, jobID string, tasks []Task,
 		}
 		results := append(entry.Steps[:len(entry.Steps):len(entry.Steps)], run.results...)
 		index := len(results)
+		if entry.Rebooting && index <= entry.Step {
+			if err := run.awaitReboot(ctx, entry); err != nil {
+				return err
+			}
+			continue
+		}
 		if entry.Running && index <= entry.Step && !begun {
 			// Found started: how it ended is asked before anything else. Steps before
 			// it that had their result without execution get it again.
@@ -134,8 +145,9 @@ func (j *jobRun) execute(ctx context.Context, entry *Entry, index int, resume bo
 		JobID:       j.id,
 		Name:        task.Name,
 		Inputs:      task.Inputs,
-		Environment: scriptEnvironment(os.Environ(), task.Environment, j.id, j.Facts),
+		Environment: scriptEnvironment(os.Environ(), append(task.Environment[:len(task.Environment):len(task.Environment)], rebootsVariable+strconv.Itoa(entry.Reboots)), j.id, j.Facts),
 		Dir:         StepDir(j.Dir, j.id, index, task.Name),
+		RunDir:      runDir(StepDir(j.Dir, j.id, index, task.Name), entry.Reboots),
 		Downloads:   filepath.Join(j.Dir, j.id, "downloads"),
 		ExpiresAt:   entry.ExpiresAt,
 		BootID:      entry.BootID,
@@ -154,10 +166,10 @@ func (j *jobRun) execute(ctx context.Context, entry *Entry, index int, resume bo
 		}
 		outcome, err = j.outcome(ctx, x, task, true)
 	}
-	if outcome.Journaled != nil {
-		j.journaled = append(j.journaled, outcome.Journaled)
+	if outcome.Reboot {
+		return j.askReboot(entry, index, outcome)
 	}
-	j.add(control(task, outcome))
+	j.addOutcome(index, outcome)
 	if !outcome.Interrupted {
 		return nil
 	}
@@ -167,12 +179,24 @@ func (j *jobRun) execute(ctx context.Context, entry *Entry, index int, resume bo
 	return j.finish(ctx, append(entry.Steps[:len(entry.Steps):len(entry.Steps)], j.results...), outcome.Result.Reason)
 }
 
+// addOutcome keeps how a step has ended.
+func (j *jobRun) addOutcome(index int, outcome Outcome) {
+	if outcome.Journaled != nil {
+		j.journaled = append(j.journaled, outcome.Journaled)
+	}
+	j.add(control(j.tasks[index], outcome))
+}
+
 func (j *jobRun) outcome(ctx context.Context, x *Execution, task Task, resume bool) (Outcome, error) {
 	plugin, known := j.Plugins[task.Action]
 	if !known {
 		return Outcome{Result: failedStep(x, fmt.Sprintf("this node has no plugin %q", task.Action))}, nil
 	}
-	if err := os.MkdirAll(x.Dir, 0o700); err != nil {
+	x.depth = j.depth + 2
+	if x.RunDir != x.Dir {
+		x.depth++
+	}
+	if err := os.MkdirAll(x.RunDir, 0o700); err != nil {
 		if resume {
 			return Outcome{}, err
 		}

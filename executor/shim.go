@@ -1,6 +1,7 @@
 package executor
 
 import (
+	"cmp"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -41,18 +43,29 @@ const (
 	// it, or when meshd is gone, the shim makes the status file durable itself.
 	takeoverTime = 10 * time.Second
 	scriptName   = "_script.sh"
+	// scriptMark begins the name of each script's file: meshd finds an orphan by it.
+	scriptMark = "_script."
 )
 
 // shimOrder is what meshd tells a shim to do. On the wire it is JSON behind its
 // length in 4 bytes, little endian. A shim that has done one waits for the next.
 type shimOrder struct {
 	Version int
-	// Dir is the step's directory; it is there.
+	// Dir is the run's directory; it is there.
 	Dir string
-	// Script is the content of the script's file.
-	Script     string
-	Env        []string
-	WorkingDir string
+	// Depth is how many directories lead to Dir, from that of all jobs on; default
+	// 2: the job's and the step's.
+	Depth int
+	// OutputDir is where the outputs go, behind those of earlier runs; default Dir.
+	OutputDir string
+	// Script is the content of the script's file, whose name, default scriptName,
+	// begins with scriptMark; Interpreter, where it is set, is the command line to
+	// which the file's path is added.
+	Script      string
+	ScriptName  string
+	Interpreter []string
+	Env         []string
+	WorkingDir  string
 	// Timeout is the step's; Expiry how long the command still lives. The shorter
 	// one counts, on a clock that is not set.
 	Timeout time.Duration
@@ -156,7 +169,7 @@ func (s *shim) claim(socket *os.File, order *shimOrder) (heard bool, err error) 
 	failpoint.Hit(failpoint.ExitWritten)
 	if heard = handOver(socket, exit); !heard && written == nil {
 		failpoint.Hit(failpoint.ExitUnsynced)
-		_ = log.sync() // nobody is left to tell; unsynced it holds until the power goes
+		_ = log.sync(cmp.Or(s.order.Depth, 2)) // nobody is left to tell; unsynced it holds until the power goes
 		failpoint.Hit(failpoint.ExitSynced)
 	}
 	return heard, nil
@@ -260,7 +273,7 @@ func (s *shim) run() processExit {
 // in a process that starts others at the same time, one of them could hold it
 // open and make the kernel refuse to execute it.
 func (s *shim) start(outputs *[2]stream) (pid int, err error) {
-	path := filepath.Join(s.order.Dir, scriptName)
+	path := filepath.Join(s.order.Dir, cmp.Or(s.order.ScriptName, scriptName))
 	if err := os.WriteFile(path, []byte(s.order.Script), 0o700); err != nil {
 		return 0, fmt.Errorf("write the script: %w", err)
 	}
@@ -279,7 +292,7 @@ func (s *shim) start(outputs *[2]stream) (pid int, err error) {
 			return 0, fmt.Errorf("make a pipe: %w", err)
 		}
 		unix.SetNonblock(pipe[0], true)
-		outputs[i] = stream{fd: pipe[0], path: filepath.Join(s.order.Dir, name), limit: s.order.OutputLimit}
+		outputs[i] = stream{fd: pipe[0], path: filepath.Join(cmp.Or(s.order.OutputDir, s.order.Dir), name), limit: s.order.OutputLimit}
 		ends[i] = pipe[1]
 		defer unix.Close(pipe[1])
 	}
@@ -288,7 +301,7 @@ func (s *shim) start(outputs *[2]stream) (pid int, err error) {
 	restore := clearOOMAdjustment()
 	defer restore()
 	failpoint.Hit(failpoint.ScriptUnstarted)
-	for _, argv := range commandLines(s.order.Script, path) {
+	for _, argv := range commandLines(s.order, path) {
 		pid, err = syscall.ForkExec(argv[0], argv, &syscall.ProcAttr{
 			Dir:   s.order.WorkingDir,
 			Env:   s.order.Env,
@@ -299,15 +312,18 @@ func (s *shim) start(outputs *[2]stream) (pid int, err error) {
 			return pid, nil
 		}
 	}
-	return 0, fmt.Errorf("start /bin/sh in %s: %w", s.order.WorkingDir, err)
+	return 0, fmt.Errorf("start %s in %s: %w", cmp.Or(strings.Join(s.order.Interpreter, " "), "/bin/sh"), s.order.WorkingDir, err)
 }
 
 // commandLines are the ways to do what SSM's agent does by `sh -c FILE`, best
 // first: a file with a #! line is executed, any other is read by sh. Doing so
 // directly saves one process of two. Where the kernel refuses the #! line, the
 // shell itself says so, as it would have.
-func commandLines(script, path string) [][]string {
-	if strings.HasPrefix(script, "#!") {
+func commandLines(order *shimOrder, path string) [][]string {
+	if len(order.Interpreter) > 0 {
+		return [][]string{append(slices.Clip(order.Interpreter), path)}
+	}
+	if strings.HasPrefix(order.Script, "#!") {
 		return [][]string{{path}, {"/bin/sh", "-c", path}}
 	}
 	return [][]string{{"/bin/sh", path}}

@@ -37,9 +37,12 @@ func (s *stream) keep(data []byte) {
 		return
 	}
 	if s.file == nil {
-		if s.file, s.failure = os.OpenFile(s.path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600); s.failure != nil {
+		if s.failure = s.open(); s.failure != nil {
 			return
 		}
+	}
+	if s.cut {
+		return
 	}
 	if s.size+int64(len(data)) > s.limit {
 		data = data[:s.limit-s.size]
@@ -51,6 +54,21 @@ func (s *stream) keep(data []byte) {
 		_, err = fmt.Fprintf(s.file, "\n--- output truncated: only the first %d bytes are kept ---\n", s.limit)
 	}
 	s.failure = err
+}
+
+// open opens the file, behind what earlier runs of the step have written.
+func (s *stream) open() error {
+	file, err := os.OpenFile(s.path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return err
+	}
+	info, err := file.Stat()
+	if err != nil {
+		file.Close()
+		return err
+	}
+	s.file, s.size, s.cut = file, min(info.Size(), s.limit), info.Size() > s.limit
+	return nil
 }
 
 func (s *stream) close() {

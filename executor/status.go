@@ -133,13 +133,14 @@ func (l *statusLog) write(s status) error {
 	return nil
 }
 
-// sync makes the file durable, with the directories that lead to it.
-func (l *statusLog) sync() error {
+// sync makes the file durable, with the directories that lead to it: depth of
+// them, and that of all jobs.
+func (l *statusLog) sync(depth int) error {
 	if err := l.file.Sync(); err != nil {
 		return err
 	}
 	dir := filepath.Dir(l.file.Name())
-	for range 3 { // the step's, the job's, and that of all jobs
+	for range depth + 1 {
 		if err := (osDisk{}).syncDir(dir); err != nil {
 			return err
 		}

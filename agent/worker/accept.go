@@ -89,6 +89,9 @@ func (w *Worker) reserve(jobs []peer.Job, answers []peer.JobAnswer) []acceptance
 	var accepted []acceptance
 	// Whoever came before and waits, or may begin too, goes first.
 	room := w.config.MaxRunning - len(w.running) - len(w.queue) - len(w.accepting)
+	if w.reboots.holds() {
+		room = 0
+	}
 	for i := range jobs {
 		id := jobs[i].CommandID
 		answers[i].CommandID = id

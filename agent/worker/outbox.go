@@ -292,4 +292,5 @@ func (o *outbox) acknowledged(reports []peer.JobReport) {
 			due.asked, due.failures = false, 0 // it changed while it was sent
 		}
 	}
+	o.worker.reboots.look()
 }

@@ -36,6 +36,9 @@ func reportOf(entry *executor.Entry, tasks []executor.Task) peer.JobReport {
 			Stdout: step.Stdout, Stderr: step.Stderr, StdoutBytes: step.StdoutBytes, StderrBytes: step.StderrBytes,
 		})
 	}
+	if entry.Rebooting {
+		report.Reason = rebooting(entry, tasks)
+	}
 	if !entry.Finished() {
 		for i := len(entry.Steps); i < len(tasks); i++ {
 			waiting := raftstore.PluginResult{Name: tasks[i].Name, Status: "Pending", StatusDetails: "Pending", ResponseCode: -1}
@@ -46,6 +49,15 @@ func reportOf(entry *executor.Entry, tasks []executor.Task) peer.JobReport {
 		}
 	}
 	return report
+}
+
+// rebooting says that a job waits for a boot of its machine.
+func rebooting(entry *executor.Entry, tasks []executor.Task) string {
+	step := "a step"
+	if entry.Step < len(tasks) {
+		step = "the step " + tasks[entry.Step].Name
+	}
+	return "rebooting: " + step + " asked for the machine to be started anew"
 }
 
 // fitReport shortens the excerpts of outputs until the report has at most limit

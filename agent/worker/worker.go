@@ -34,6 +34,7 @@ type Config struct {
 	NodeID string
 	Executor
 	Environment Environment
+	Reboot      Reboot
 	// Report hands reports to the mesh and returns when they are committed; unknown
 	// lists commands that the mesh does not know. It is called by one goroutine.
 	Report func(ctx context.Context, reports []peer.JobReport) (unknown []string, err error)
@@ -61,6 +62,10 @@ type Executor struct {
 	// CPU) sooner, for about 3 MiB of memory. For a daemon; not where many workers
 	// share a process.
 	SpareShim bool
+	// BootIDFile has what names the boot of the machine. Default: the kernel's.
+	BootIDFile string
+	// PowerShell is the program of aws:runPowerShellScript. Default: from the PATH.
+	PowerShell string
 	// Plugins are the actions that this node can execute beyond executor.Plugins.
 	Plugins map[string]executor.Plugin
 }
@@ -85,6 +90,7 @@ type Worker struct {
 	journal *executor.Journal
 	runner  *executor.Runner
 	outbox  *outbox
+	reboots *rebooter
 	watcher *watcher
 
 	// ctx ends when Close begins; loops are all goroutines of the worker.
@@ -118,6 +124,7 @@ func Open(config Config) (*Worker, error) {
 	if config.OutputRetention <= 0 {
 		config.OutputRetention = defaultOutputRetention
 	}
+	config.Reboot = config.Reboot.complete()
 	if err := os.MkdirAll(jobsDir(config.Dir), 0o700); err != nil {
 		return nil, fmt.Errorf("make the directory of the jobs: %w", err)
 	}
@@ -127,13 +134,13 @@ func Open(config Config) (*Worker, error) {
 	}
 	failpoint.Hit(failpoint.WorkerOpened)
 	processes, err := executor.OpenProcesses(executor.ProcessConfig{
-		Shim: config.Shim, Spare: config.SpareShim, OutputLimit: config.OutputLimit, Log: config.Log,
+		Shim: config.Shim, Spare: config.SpareShim, OutputLimit: config.OutputLimit, BootIDFile: config.BootIDFile, Log: config.Log,
 	})
 	if err != nil {
 		journal.Close()
 		return nil, err
 	}
-	plugins := executor.Plugins()
+	plugins := executor.Plugins(config.PowerShell)
 	for action, plugin := range config.Plugins {
 		plugins[action] = plugin
 	}
@@ -160,10 +167,15 @@ func Open(config Config) (*Worker, error) {
 		Now:     config.Now,
 		Changed: w.changed,
 	}
+	w.reboots = newRebooter(w)
+	if config.Reboot.Command != "" {
+		w.runner.Rebooter = w.reboots
+	}
 	w.recover()
 	failpoint.Hit(failpoint.WorkerRecovered)
 	w.loops.Go(w.outbox.run)
 	w.loops.Go(w.sweepLoop)
+	w.loops.Go(w.reboots.run)
 	return w, nil
 }
 
@@ -182,6 +194,9 @@ func (w *Worker) recover() {
 			}
 		case entry.Started(), entry.Cancelling:
 			w.outbox.changed(entry)
+			if entry.Rebooting && entry.BootID == w.runner.Processes.BootID() {
+				w.reboots.join(entry.JobID) // before any other job begins
+			}
 			w.launch(entry.JobID, false)
 		default:
 			w.queue = append(w.queue, entry.JobID)
@@ -235,7 +250,7 @@ func (w *Worker) changed(jobID string) {
 
 // fill begins waiting jobs while there is room. It is called with mu held.
 func (w *Worker) fill() {
-	for len(w.queue) > 0 && len(w.running) < w.config.MaxRunning && !w.closed {
+	for len(w.queue) > 0 && len(w.running) < w.config.MaxRunning && !w.closed && !w.reboots.holds() {
 		id := w.queue[0]
 		w.queue = w.queue[1:]
 		w.launch(id, false)
@@ -256,9 +271,11 @@ func (w *Worker) launch(id string, begun bool) {
 		if err != nil && !errors.Is(err, executor.ErrDetached) {
 			w.config.Log.Error("a job cannot go on", "job", id, "error", err)
 		}
+		w.reboots.leave(id)
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		delete(w.running, id)
+		w.reboots.look()
 		w.fill()
 	})
 }

@@ -28,6 +28,11 @@ func addSettings(flags *pflag.FlagSet, c *agent.Config) {
 	flags.BoolVar(&c.SpareShim, "spare-shim", c.SpareShim, "keep one process started ahead, so that scripts start sooner")
 	flags.Int64Var(&c.OutputLimit, "output-limit", c.OutputLimit, "bytes of a step's stdout, and of its stderr, that are kept")
 	flags.Var(&c.OutputRetention, "output-retention", "how long whole outputs stay on this node")
+	flags.StringVar(&c.RebootCommand, "reboot-command", c.RebootCommand, "what starts the machine anew when a document asks for it; empty: nothing does")
+	flags.Var(&c.RebootGrace, "reboot-grace", "how long a reboot waits for other documents that run on this node")
+	flags.Var(&c.RebootTimeout, "reboot-timeout", "how long the machine may take to go down, for each of three attempts")
+	flags.StringVar(&c.BootIDFile, "boot-id-file", c.BootIDFile, "file that names the boot of the machine (default the kernel's)")
+	flags.StringVar(&c.PowerShell, "powershell", c.PowerShell, "program of aws:runPowerShellScript (default: pwsh on the PATH)")
 }
 
 // addAddress gives a command the settings that init and join need.
