@@ -67,7 +67,7 @@ func underFaults(t *testing.T, schedule []fault) {
 	limits.prove()
 	m.awaitRest(5, 0)
 	m.noLeaks()
-	m.readLogs()
+	m.readLogs(100 + 30*len(schedule))
 }
 
 // limits watches the error threshold.

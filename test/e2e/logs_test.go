@@ -13,8 +13,8 @@ import (
 var explained = []*regexp.Regexp{}
 
 // readLogs reads what every daemon has said: no panic, no data race, no error that
-// the faults do not explain, and not too much.
-func (m *mesh) readLogs() {
+// the faults do not explain, and not more lines than most.
+func (m *mesh) readLogs(most int) {
 	m.t.Helper()
 	for _, n := range m.nodes {
 		data, err := os.ReadFile(n.dir + ".log")
@@ -39,6 +39,9 @@ func (m *mesh) readLogs() {
 			case level == "ERROR" && !isExplained(line):
 				m.t.Errorf("%s: no fault explains: %s", n.name, line)
 			}
+		}
+		if lines > most {
+			m.t.Errorf("%s: %d lines, at most %d are sober", n.name, lines, most)
 		}
 		m.t.Logf("the log of %s: %d lines in %s, by level %v", n.name, lines, last.Sub(first).Round(time.Second), levels)
 	}

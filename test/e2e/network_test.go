@@ -34,7 +34,9 @@ type network struct {
 	// next numbers ports and addresses.
 	next  int
 	lost  map[direction]bool
-	rules map[string]bool // those in force
+	rules map[direction]int // those in force, by their preference, which names them
+	// preference is the last one given.
+	preference int
 }
 
 // host is one machine of a network.
@@ -54,7 +56,7 @@ func newNetwork(t *testing.T) *network {
 	if _, err := exec.LookPath("ip"); err != nil {
 		t.Fatalf("%v: install the Debian package iproute2", err)
 	}
-	w := &network{t: t, lost: map[direction]bool{}, rules: map[string]bool{}}
+	w := &network{t: t, lost: map[direction]bool{}, rules: map[direction]int{}, preference: 1000}
 	w.router = w.namespace()
 	err := inside(w.router, func() error { return os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0) })
 	if err != nil {
@@ -102,19 +104,6 @@ func (w *network) attach() *host {
 	return h
 }
 
-// move gives a host another address; what runs on it must be started anew.
-func (w *network) move(h *host) {
-	w.t.Helper()
-	w.next++
-	was := h.address
-	h.address = fmt.Sprintf("10.99.0.%d", w.next)
-	w.ip(h.namespace, nil,
-		"addr add "+h.address+"/32 dev eth0",
-		"addr del "+was+"/32 dev eth0")
-	w.ip(w.router, nil, "route del "+was+" dev "+h.port, "route add "+h.address+" dev "+h.port)
-	w.apply()
-}
-
 // loseOneWay loses what these hosts send to those.
 func (w *network) loseOneWay(from, to []*host) {
 	w.t.Helper()
@@ -146,17 +135,6 @@ func (w *network) isolate(group ...*host) {
 	w.apply()
 }
 
-// find ends the losses of what these hosts send to those.
-func (w *network) find(from, to []*host) {
-	w.t.Helper()
-	for _, f := range from {
-		for _, t := range to {
-			delete(w.lost, direction{f, t})
-		}
-	}
-	w.apply()
-}
-
 // heal ends all losses.
 func (w *network) heal() {
 	w.t.Helper()
@@ -167,25 +145,24 @@ func (w *network) heal() {
 // apply makes the router's rules those that lost asks for.
 func (w *network) apply() {
 	w.t.Helper()
-	want := map[string]bool{}
-	for d := range w.lost {
-		want["from "+d.from.address+" to "+d.to.address+" blackhole"] = true
-	}
 	var lines []string
-	for rule := range w.rules {
-		if !want[rule] {
-			lines = append(lines, "rule del "+rule)
+	for d, preference := range w.rules {
+		if !w.lost[d] {
+			lines = append(lines, fmt.Sprintf("rule del pref %d", preference))
+			delete(w.rules, d)
 		}
 	}
-	for rule := range want {
-		if !w.rules[rule] {
-			lines = append(lines, "rule add "+rule)
+	for d := range w.lost {
+		if w.rules[d] != 0 {
+			continue
 		}
+		w.preference++
+		w.rules[d] = w.preference
+		lines = append(lines, fmt.Sprintf("rule add pref %d from %s to %s blackhole", w.preference, d.from.address, d.to.address))
 	}
 	if len(lines) > 0 {
 		w.ip(w.router, nil, lines...)
 	}
-	w.rules = want
 }
 
 // ip has iproute2 do lines in a namespace; other is its file 3.

@@ -7,11 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net/netip"
 	"os"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -42,104 +40,6 @@ func TestCutOffLeader(t *testing.T) {
 	w.heal()
 	m.awaitOnline(3)
 	m.await("a write through it", func() error { _, err := l.write(t.Context(), leader); return err })
-}
-
-// TestDeposedLeaderIsRefused: a job that a leader has sent arrives when another
-// leads and has told the client that the job was cancelled. The node refuses it by
-// its term.
-func TestDeposedLeaderIsRefused(t *testing.T) {
-	w := newNetwork(t)
-	m := newMeshOn(t, w, 4, func(i int) []string {
-		if i == 3 {
-			return []string{"--member-only"}
-		}
-		return nil
-	}, nil)
-	m.awaitRest(3, 0)
-	l := newLedger(m)
-	target := m.nodes[3]
-	if _, err := l.send(t.Context(), 0, 1, target); err != nil { // leaves a warm connection
-		t.Fatal(err)
-	}
-	l.prove()
-	deposed := m.leader()
-	w.loseOneWay(hosts(deposed), hosts(target))
-	id, err := l.send(t.Context(), 0, 1, target)
-	if err != nil {
-		t.Fatal(err)
-	}
-	// The kernel goes on sending what the stopped leader has handed to it.
-	m.await("the job on its way", func() error {
-		if unsent(t, deposed, target) == 0 {
-			return errors.New("nothing is on its way")
-		}
-		return nil
-	})
-	// Nobody else reaches the node before the cancellation is there.
-	others := m.others(target)
-	w.loseOneWay(hosts(others...), hosts(target))
-	w.loseOneWay(hosts(target), hosts(others...))
-	deposed.process.Process.Signal(syscall.SIGSTOP)
-	resumed := false
-	defer func() {
-		if !resumed {
-			deposed.process.Process.Signal(syscall.SIGCONT)
-		}
-	}()
-	others = m.others(deposed)
-	next := l.through(others)
-	m.await("its cancellation by another leader", func() error {
-		_, err := next.CancelCommand(t.Context(), &ssm.CancelCommandInput{CommandId: &id})
-		return err
-	})
-	w.find(hosts(others...), hosts(target))
-	w.find(hosts(target), hosts(m.nodes...))
-	l.prove()
-	if c, err := l.command(t.Context(), id); err != nil || c.Status != types.CommandStatusCancelled {
-		t.Fatalf("the job ended before it arrived, as %s: %v", c.Status, err)
-	}
-	w.heal()
-	m.await("the late job's arrival", func() error {
-		if n := unsent(t, deposed, target); n > 0 {
-			return fmt.Errorf("%d bytes are on their way", n)
-		}
-		return nil
-	})
-	deposed.process.Process.Signal(syscall.SIGCONT)
-	resumed = true
-	m.awaitOnline(4)
-	if _, err := l.send(t.Context(), 0, 1, target); err != nil {
-		t.Fatal(err)
-	}
-	l.prove()
-	if r := l.runs()[l.sent[id].token]; len(r) != 0 {
-		t.Error("a job of a deposed leader ran, after it had been reported as cancelled")
-	}
-}
-
-// unsent is how many bytes from one node to another's port are not acknowledged.
-func unsent(t *testing.T, from, to *node) int {
-	t.Helper()
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/net/tcp", from.process.Process.Pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	ip := netip.MustParseAddr(to.address).As4()
-	remote := fmt.Sprintf("%02X%02X%02X%02X:%04X", ip[3], ip[2], ip[1], ip[0], 7947)
-	total := 0
-	for line := range strings.Lines(string(data)) {
-		f := strings.Fields(line) // sl, local, remote, state, tx:rx
-		if len(f) < 5 || f[2] != remote {
-			continue
-		}
-		queue, _, _ := strings.Cut(f[4], ":")
-		n, err := strconv.ParseInt(queue, 16, 64)
-		if err != nil {
-			t.Fatalf("read %q: %v", line, err)
-		}
-		total += int(n)
-	}
-	return total
 }
 
 // TestNobodyLeads: every client is told so, soon and clearly, and nothing is done.

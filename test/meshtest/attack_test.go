@@ -184,8 +184,11 @@ func forbidden(t *testing.T, what string, err error) {
 }
 
 // orders is everything that only a leader may ask of a node.
-func (s *thief) orders(n *meshtest.Node) map[string]error {
-	ctx, to, fence := s.t.Context(), peer.Target{NodeID: n.ID, Address: n.Config.Address()}, s.fence()
+func (s *thief) orders(n *meshtest.Node) map[string]error { return s.ordersBehind(n, s.fence()) }
+
+// ordersBehind are the same, from the leader of some term.
+func (s *thief) ordersBehind(n *meshtest.Node, fence peer.Fence) map[string]error {
+	ctx, to := s.t.Context(), peer.Target{NodeID: n.ID, Address: n.Config.Address()}
 	marker := filepath.Join(s.t.TempDir(), "ran")
 	err := make(map[string]error)
 	_, err["jobs"] = s.client.Jobs(ctx, to, &peer.JobsRequest{Fence: fence, Jobs: []peer.Job{{
