@@ -154,6 +154,24 @@ func exists(path string) (bool, error) {
 	return err == nil, err
 }
 
+// removeStore deletes the store, in one step before all its files: of a store that
+// is deleted file by file, a power cut could leave a part, and that is damaged.
+func (d directory) removeStore() error {
+	gone := d.store() + ".gone"
+	if err := os.RemoveAll(gone); err != nil {
+		return err
+	}
+	if err := os.Rename(d.store(), gone); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	if err := durable.SyncDir(string(d)); err != nil {
+		return err
+	}
+	return os.RemoveAll(gone)
+}
+
 func writeJSON(path string, v any) error {
 	data, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {

@@ -40,3 +40,22 @@ func TestUnfinished(t *testing.T) {
 		}
 	}
 }
+
+func TestRemoveStore(t *testing.T) {
+	dir := directory(t.TempDir())
+	if err := dir.removeStore(); err != nil {
+		t.Errorf("no store: %v", err)
+	}
+	// A leftover of a removal that was interrupted.
+	for _, path := range []string{dir.store(), dir.store() + ".gone"} {
+		if err := os.MkdirAll(filepath.Join(path, "snapshots"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := dir.removeStore(); err != nil {
+		t.Error(err)
+	}
+	if left, err := os.ReadDir(string(dir)); err != nil || len(left) != 0 {
+		t.Errorf("%v is left, %v", left, err)
+	}
+}

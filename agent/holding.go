@@ -117,7 +117,7 @@ func (a *Agent) dropStore() error {
 	if err := a.closeStore(); err != nil {
 		return fmt.Errorf("close the store: %w", err)
 	}
-	if err := os.RemoveAll(a.dir.store()); err != nil {
+	if err := a.dir.removeStore(); err != nil {
 		return fmt.Errorf("delete the store: %w", err)
 	}
 	a.log.Info("this node holds the store no more")

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"sync"
 
 	"fleetmesh/internal/durable"
@@ -176,7 +177,7 @@ func (id *Identity) DropMeshKey() error {
 	if err := os.Remove(id.dir.meshKey()); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("drop the mesh key: %w", err)
 	}
-	return nil
+	return durable.SyncDir(filepath.Dir(id.dir.meshKey()))
 }
 
 // MeshKey returns the mesh key; ok is false on a plain member.
