@@ -89,7 +89,7 @@ func journalChild(dir string, note func(string, ...any)) error {
 		if journal, err = openJournal(dir); err != nil {
 			return err
 		}
-		note("open\n")
+		note("! open\n")
 		if err := run(round); err != nil {
 			return err
 		}
@@ -115,7 +115,7 @@ func TestPowerLossOfTheJournal(t *testing.T) {
 				acked[id] = stage
 			} else if _, err := fmt.Sscanf(note, "try %s %d", &id, &stage); err == nil {
 				tried[id] = stage
-			} else if note != "open" {
+			} else if note != "! open" {
 				return fmt.Errorf("a strange note %q", note)
 			}
 		}

@@ -103,6 +103,10 @@ func storeChild(dir string, note func(string, ...any)) error {
 		return errors.Join(errs...)
 	}
 	network := newStoreNetwork(400 * time.Millisecond)
+	// As a run leaves it that was killed at its very beginning.
+	if err := os.Mkdir(filepath.Join(dir, "a"), 0o700); err != nil {
+		return err
+	}
 	a, err := network.open(dir, "a", fatal)
 	if err != nil {
 		return err

@@ -129,19 +129,23 @@ type cut struct {
 // moments are the events after which the power may go.
 type moments struct {
 	all    []int
-	marked []int // at notes that begin with !
+	marked []int // notes that begin with ! and what follows them
 	kinds  []string
 	byKind map[string][]int // those that do the same with the same file
 }
 
 func (r *recording) moments() moments {
 	m := moments{byKind: map[string][]int{}}
+	follow := 0
 	for i, e := range r.events {
 		if !strings.HasPrefix(e.Op.Path, r.root) && e.Op.Path != r.notes {
 			continue
 		}
 		m.all = append(m.all, i)
 		if e.Op.Path == r.notes && strings.HasPrefix(string(e.Op.Data), "!") {
+			follow = 10
+		}
+		if follow--; follow >= 0 {
 			m.marked = append(m.marked, i)
 		}
 		kind := fmt.Sprint(e.Op.Kind, e.End, e.Op.Path)
