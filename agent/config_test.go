@@ -41,7 +41,9 @@ func TestExampleConfiguration(t *testing.T) {
 	if got, err = ReadConfig(shown); err != nil {
 		t.Fatal(err)
 	}
-	want.NodeName, want.Bind = "db-01", "10.0.0.11" // examples, not defaults
+	// Examples, not defaults.
+	want.NodeName, want.Bind = "db-01", "10.0.0.11"
+	want.BootIDFile, want.PowerShell = "/run/boot-id", "/usr/bin/pwsh"
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("the example differs from the defaults that it shows:\n%+v\n%+v", got, want)
 	}

@@ -161,7 +161,9 @@ func apply(e *Entry, r Record) (*Entry, error) {
 		if err := next.reboot(r); err != nil {
 			return nil, err
 		}
-		next.Sequence++
+		if r.Attempt == 0 {
+			next.Sequence++
+		}
 	case RecordCancelling:
 		next.Cancelling = true
 	case RecordFinished:

@@ -138,6 +138,7 @@ func New(t testing.TB, n int, opts ...Option) *Mesh {
 
 func (m *Mesh) add(i int) *Node {
 	config := agent.DefaultConfig()
+	config.RebootCommand = "" // no test starts this machine anew
 	config.DataDir = filepath.Join(m.dir, fmt.Sprintf("node%d", i+1))
 	config.Bind = fmt.Sprintf("%s.%d", m.subnet, i+1)
 	config.NodeName = fmt.Sprintf("node%d", i+1)
