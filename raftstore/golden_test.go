@@ -96,6 +96,7 @@ func goldenExamples() map[string]func(*Txn) {
 		"command-cancel": func(t *Txn) {
 			t.PutCommandCancel(CommandCancel{CommandID: command, All: true, NodeIDs: []string{node}, RequestedAt: at, Caller: "root@" + node})
 		},
+		"swept-command": func(t *Txn) { t.putSweptCommand(command, sweptCommand{RequestedAt: at}) },
 		"document": func(t *Txn) {
 			t.PutDocument(Document{
 				Name: "Install-App", ID: activation, Type: "Command", CreatedAt: at, Caller: "AKIA0123456789ABCDEF",
@@ -233,6 +234,8 @@ func TestGoldenRecordsAreRead(t *testing.T) {
 			txn.PutCommandState(record)
 		case CommandCancel:
 			txn.PutCommandCancel(record)
+		case sweptCommand:
+			txn.putSweptCommand(command, record)
 		case Document:
 			txn.PutDocument(record)
 		case DocumentVersion:
@@ -259,6 +262,11 @@ func TestGoldenRecordsAreRead(t *testing.T) {
 	check("access-key", func() (any, error) { return GetAccessKey(r, access) })
 	check("answer", func() (any, error) { return GetAnswer(r, access, invocation, key) })
 	check("seen-signature", func() (any, error) { return GetSeenSignature(r, key) })
+	check("swept-command", func() (any, error) {
+		var s sweptCommand
+		_, _, err := getRecord(r, sweptCommandPrefix+command, sweptCommandVersion, &s)
+		return s, err
+	})
 	check("command", func() (any, error) { return GetCommand(r, command) })
 	check("command-state", func() (any, error) { return GetCommandState(r, command) })
 	check("command-cancel", func() (any, error) { return GetCommandCancel(r, command) })

@@ -265,6 +265,13 @@ func (c *call) getCommand(id string) (raftstore.Command, raftstore.CommandState,
 	return command, state, nil
 }
 
+// kept reports whether a command that an index names is still there: when an old
+// one is deleted, its invocations follow a little later.
+func (c *call) kept(id string) bool {
+	_, err := raftstore.GetCommandState(c, id)
+	return !errors.Is(err, raftstore.ErrNotFound)
+}
+
 // maxExamined bounds how many commands one page of a list looks at: filters that
 // fit few commands give short pages, not long waits.
 const maxExamined = 1000
@@ -279,6 +286,9 @@ func (c *call) listCommands(in *ssm.ListCommandsInput) (*ssm.ListCommandsOutput,
 	}
 	out := &ssm.ListCommandsOutput{Commands: []types.Command{}}
 	add := func(id string) error {
+		if in.InstanceId != nil && !c.kept(id) {
+			return nil
+		}
 		command, state, err := c.getCommand(id)
 		if err != nil || !filter.matchesCommand(command.RequestedAt, command.DocumentName, state.Status, state.StatusDetails, !state.FinishedAt.IsZero()) {
 			return err

@@ -133,6 +133,9 @@ func (l *invocationList) ofNode(nodeID, start string) error {
 		if l.full(position) {
 			return false
 		}
+		if !l.kept(commandID) {
+			return true
+		}
 		failed = l.one(commandID, nodeID)
 		return failed == nil
 	})

@@ -52,9 +52,17 @@ type Settings struct {
 	// PushesInFlight bounds the nodes told of roster and keyring at one time.
 	// Default 32.
 	PushesInFlight int
-	// SweepEvery is how often kept answers are looked through for old ones.
-	// Default 1 min.
+	// SweepEvery is how often the store is looked through for what is old: answers,
+	// audit entries, ended commands. Default 1 min.
 	SweepEvery time.Duration
+	// CommandRetention is how long an ended command can be read. Default 30 days, as
+	// in Systems Manager. CommandSpace is how many bytes all ended commands may take
+	// before the oldest go earlier; one that ended within the last hour stays.
+	// Default 1 GiB.
+	CommandRetention time.Duration
+	CommandSpace     int64
+	// AuditRetention is how long audit entries stay. Default 400 days.
+	AuditRetention time.Duration
 	// RotationPatience is how long a phase of a gossip key rotation waits for living
 	// nodes that do not confirm. Default 1 min. Shorter shuts a removed node out of
 	// gossip sooner; longer spares slow nodes a reconnection by renewal.
@@ -87,6 +95,11 @@ func (s Settings) withDefaults() Settings {
 	def(&s.ReportDelay, 10*time.Millisecond)
 	count(&s.PushesInFlight, 32)
 	def(&s.SweepEvery, time.Minute)
+	def(&s.CommandRetention, 30*24*time.Hour)
+	def(&s.AuditRetention, 400*24*time.Hour)
+	if s.CommandSpace == 0 {
+		s.CommandSpace = 1 << 30
+	}
 	def(&s.RotationPatience, time.Minute)
 	return s
 }
