@@ -38,9 +38,9 @@ func newBench(t *testing.T, nodes int) *bench {
 		birth.PutNode(raftstore.Node{ID: id, Name: id, PublicKey: id, Address: id + ":7947", PlatformType: "Linux", Tags: map[string]string{"role": "web"}})
 	}
 	b.memory.must(birth)
-	b.memory.check = func(before *memory) {
+	b.memory.check = func(before *past) {
 		b.commits++
-		if err := audit(before, b.memory); err != nil {
+		if err := audit(before, b.memory, false); err != nil {
 			t.Error(err)
 		}
 	}
@@ -157,7 +157,7 @@ func TestALargeCommandStartsInItsFirstEntry(t *testing.T) {
 	b.send("c", `{"MaxConcurrency":"10%","Targets":[{"Key":"tag:role","Values":["web"]}]}`)
 	first := 0
 	check := b.memory.check
-	b.memory.check = func(before *memory) {
+	b.memory.check = func(before *past) {
 		check(before)
 		if first == 0 {
 			first = b.state("c").InFlight

@@ -220,6 +220,9 @@ func (l *Leader) Report(ctx context.Context, nodeID string, reports []peer.JobRe
 	}
 	select {
 	case result := <-call.done:
+		if result.err == nil {
+			result.err = disown(ctx, l.cfg.Store, nodeID, result.unknown)
+		}
 		return result.unknown, result.err
 	case <-r.over:
 		return nil, notLeading()

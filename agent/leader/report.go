@@ -1,7 +1,9 @@
 package leader
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -82,6 +84,32 @@ func statusOf(status, details string, ended bool) (string, string) {
 		}
 	}
 	return invocationFailed, detailFailed
+}
+
+// disown makes sure that the mesh does not know the commands that a node reports,
+// before the node is told so and drops what it has to say. A leader that is deposed
+// and has not noticed knows nothing of what its successor has started.
+func disown(ctx context.Context, store Store, nodeID string, unknown []string) error {
+	if len(unknown) == 0 {
+		return nil
+	}
+	err := store.ConfirmedView(ctx, func(r raftstore.Reader) error {
+		for _, id := range unknown {
+			_, err := raftstore.GetInvocation(r, id, nodeID)
+			switch {
+			case errors.Is(err, raftstore.ErrNotFound):
+			case err != nil:
+				return err
+			default:
+				return &peer.Refusal{Kind: peer.RefusedUnavailable, Message: "command " + id + " has just become known; report it again"}
+			}
+		}
+		return nil
+	})
+	if errors.Is(err, raftstore.ErrNotLeader) {
+		return notLeading()
+	}
+	return err
 }
 
 // lateDetail says what a report that came too late would have been.

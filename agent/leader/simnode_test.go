@@ -6,16 +6,25 @@ import (
 	"fleetmesh/agent/peer"
 )
 
-// machine is a node of the simulation: it keeps its journal whatever happens,
-// obeys the highest term it has seen, and runs a job once.
+// machine is a node of the model: it keeps its journal whatever happens, obeys the
+// highest term it has seen, and runs a job once.
 type machine struct {
 	sim *simulation
 	id  string
-	// up: the process runs. seen: gossip holds it alive.
-	up, seen bool
-	term     uint64
-	jobs     map[string]*simJob
-	removed  bool
+	// up: the process runs. frozen: it stands still, and its kernel goes on taking
+	// calls. seen: gossip holds it alive.
+	up, frozen, seen bool
+	// deaf and mute: nothing reaches it, nothing from it gets through.
+	deaf, mute bool
+	// skew is how far its clock is off; jumped, that it ever was.
+	skew    time.Duration
+	jumped  bool
+	term    uint64
+	epoch   uint64
+	jobs    map[string]*simJob
+	removed bool
+	// queue is what waits in the kernel of a node that stands still.
+	queue []func()
 }
 
 type simJob struct {
@@ -32,31 +41,50 @@ type simJob struct {
 	told time.Time
 }
 
+func (m *machine) clock() time.Time { return m.sim.now.Add(m.skew) }
+
 // admit is the gate.
 func (m *machine) admit(f peer.Fence) error {
 	if f.Term < m.term {
 		return &peer.Refusal{Kind: peer.RefusedStaleTerm, Message: "a newer leader was seen"}
 	}
-	m.term = f.Term
+	m.term, m.epoch = f.Term, max(m.epoch, f.Epoch)
 	return nil
+}
+
+// read takes a call when the process gets to it, and gives the answer to back.
+func (m *machine) read(c *call, back func(answer)) {
+	switch {
+	case !m.up: // the connection is gone with the process
+	case m.frozen:
+		m.queue = append(m.queue, func() { m.read(c, back) })
+	default:
+		back(m.serve(c))
+	}
 }
 
 // serve handles a call, as the worker does.
 func (m *machine) serve(c *call) answer {
 	a := answer{call: c}
 	if a.err = m.admit(c.fence); a.err != nil {
+		m.sim.note("%s refuses a call of term %d", m.id, c.fence.Term)
 		return a
 	}
 	switch c.kind {
 	case callJobs:
 		for _, job := range c.jobs {
-			job.Arrive(m.sim.now, m.sim.now.Sub(c.fence.Now))
+			// The mesh's time tells how long the call was on its way.
+			job.Arrive(m.clock(), m.sim.now.Sub(c.fence.Now))
 			a.answers = append(a.answers, m.accept(job))
 		}
 	case callCancel:
 		for _, id := range c.ids {
-			if j := m.jobs[id]; j != nil && j.running {
+			switch j := m.jobs[id]; {
+			case j == nil:
+			case j.running:
 				m.end(j, "Cancelled", "Cancelled")
+			case j.sequence == 0:
+				m.finish(j, "Cancelled", "Cancelled") // it waits, and is never started
 			}
 		}
 	case callStates:
@@ -73,42 +101,50 @@ func (m *machine) serve(c *call) answer {
 
 func (m *machine) accept(job peer.Job) peer.JobAnswer {
 	out := peer.JobAnswer{CommandID: job.CommandID}
-	if m.jobs[job.CommandID] != nil {
+	switch {
+	case m.jobs[job.CommandID] != nil:
 		out.Known = true
 		return out
-	}
-	if !m.sim.now.Before(job.StartUntil) {
+	case job.Epoch < m.epoch:
+		out.Refused = "of an epoch that is over"
+	case !m.clock().Before(job.StartUntil):
 		out.Refused, out.TooLate = "too late to start", true
-		return out
-	}
-	if m.sim.chance(0.01) {
+	case m.sim.chance(0.01):
 		out.Refused = "the disk is full"
+	}
+	if out.Refused != "" {
+		m.sim.note("%s refuses %s: %s", m.id, job.CommandID, out.Refused)
 		return out
 	}
+	m.sim.note("%s accepts %s", m.id, job.CommandID)
 	j := &simJob{job: job}
 	m.jobs[job.CommandID] = j
+	m.sim.checkAccepted(m, job)
 	m.sim.after(m.sim.upTo(50*time.Millisecond), func() { m.start(j) })
 	return out
 }
 
 func (m *machine) start(j *simJob) {
 	s := m.sim
-	if !m.up {
+	if !j.ended.IsZero() {
+		return // cancelled before
+	}
+	if !m.up || m.frozen {
 		s.after(100*time.Millisecond, func() { m.start(j) })
 		return
 	}
-	if !s.now.Before(j.job.StartUntil) {
-		j.sequence, j.status, j.details, j.ended = 1, "TimedOut", "DeliveryTimedOut", s.now
-		m.send(j, 1)
+	if !m.clock().Before(j.job.StartUntil) {
+		m.finish(j, "TimedOut", "DeliveryTimedOut")
 		return
 	}
+	s.note("%s starts %s", m.id, j.job.CommandID)
 	j.starts++
-	j.startedAt, j.running = s.now, true
+	j.startedAt, j.running = m.clock(), true
 	j.sequence, j.status, j.details = 1, "InProgress", "InProgress"
 	s.checkRunning(j.job.CommandID)
 	m.send(j, 1)
 	length := s.upTo(4 * time.Second)
-	if j.job.StartUntil.Sub(s.now) < time.Minute && s.chance(0.03) {
+	if j.job.StartUntil.Sub(m.clock()) < time.Minute && s.chance(0.03) {
 		length = time.Hour // hangs until it is killed
 	}
 	outcome := [2]string{"Success", "Success"}
@@ -119,65 +155,71 @@ func (m *machine) start(j *simJob) {
 		outcome = [2]string{"TimedOut", "ExecutionTimedOut"}
 	}
 	s.after(length, func() { m.end(j, outcome[0], outcome[1]) })
-	s.after(j.job.ExpiresAt.Sub(s.now), func() { m.end(j, "TimedOut", "ExecutionTimedOut") })
+	s.after(j.job.ExpiresAt.Sub(m.clock()), func() { m.end(j, "TimedOut", "ExecutionTimedOut") })
 }
 
+// end ends a job that runs.
 func (m *machine) end(j *simJob, status, details string) {
-	if !j.running {
-		return
+	if j.running {
+		j.running = false
+		m.finish(j, status, details)
 	}
-	j.running = false
-	j.sequence, j.status, j.details, j.ended = 2, status, details, m.sim.now
-	m.send(j, 2)
 }
 
-// send delivers a report to whoever leads, until it is acknowledged. Older ones
-// may overtake newer ones.
-func (m *machine) send(j *simJob, sequence uint64) {
+// finish makes the job's end known.
+func (m *machine) finish(j *simJob, status, details string) {
+	m.sim.note("%s: %s ends %s", m.id, j.job.CommandID, details)
+	j.sequence, j.status, j.details, j.ended = j.sequence+1, status, details, m.clock()
+	m.send(j, j.sequence)
+}
+
+// kill ends the process; what its shims run goes on.
+func (m *machine) kill() {
+	m.sim.note("%s goes down", m.id)
+	m.up, m.frozen, m.queue = false, false, nil
+	m.sim.sight(m, false)
+}
+
+// boot starts the process; a machine that was started anew runs nothing any more.
+func (m *machine) boot(anew bool) {
 	s := m.sim
-	if j.acked >= sequence {
+	if m.up {
 		return
 	}
-	retry := func() { s.after(300*time.Millisecond+s.upTo(time.Second), func() { m.send(j, sequence) }) }
-	if !m.up || s.lossy(0.1) {
-		retry()
+	s.note("%s comes up, anew %t", m.id, anew)
+	m.up = true
+	if anew {
+		for _, c := range s.commands {
+			if j := m.jobs[c.ID]; j != nil {
+				m.end(j, "Failed", "Failed") // interrupted
+			}
+		}
+	}
+	s.sight(m, true)
+}
+
+// freeze lets the process stand still for a while.
+func (m *machine) freeze(d time.Duration) {
+	if !m.up || m.frozen {
 		return
 	}
-	report := peer.JobReport{CommandID: j.job.CommandID, Sequence: sequence, StartedAt: j.startedAt, Status: "InProgress", StatusDetails: "InProgress"}
-	if !j.ended.IsZero() && sequence == j.sequence {
-		report.Status, report.StatusDetails, report.FinishedAt = j.status, j.details, j.ended
+	s := m.sim
+	s.note("%s stands still for %s", m.id, d)
+	m.frozen = true
+	if d > 3*time.Second {
+		s.sight(m, false)
 	}
-	s.after(s.delay(), func() {
-		to := s.leader
-		if to == nil || to.dead {
-			retry()
+	s.after(d, func() {
+		if !m.frozen {
 			return
 		}
-		call := &reportCall{nodeID: m.id, reports: []peer.JobReport{report}, done: make(chan reportResult, 1)}
-		to.engine.takeReport(call)
-		to.waiting = append(to.waiting, func() bool {
-			select {
-			case result := <-call.done:
-				if result.err != nil || s.lossy(0.1) {
-					retry()
-					return true
-				}
-				s.acknowledged(m, j, report)
-				if j.acked = max(j.acked, sequence); !report.FinishedAt.IsZero() && j.told.IsZero() {
-					j.told = s.now
-				}
-				return true
-			default:
-				if to.dead {
-					retry()
-					return true
-				}
-				return false
-			}
-		})
-		to.step()
-		if s.lossy(0.05) {
-			s.after(s.delay(), func() { m.send(j, sequence) })
+		s.note("%s goes on", m.id)
+		m.frozen = false
+		queue := m.queue
+		m.queue = nil
+		for _, read := range queue {
+			s.after(s.upTo(time.Second), read)
 		}
+		s.sight(m, m.up)
 	})
 }

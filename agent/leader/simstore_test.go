@@ -2,26 +2,25 @@ package leader
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"maps"
 	"slices"
-	"sort"
 	"strings"
 
 	"fleetmesh/raftstore"
 )
 
-// memory is the store of the simulation: the real semantics of transactions,
+// memory is the store of the model: the real semantics of transactions,
 // preconditions and modify indexes, in a map. It checks every commit.
 type memory struct {
 	values map[string]stored
-	index  uint64
-	term   uint64
+	// keys are those of values, in order.
+	keys  []string
+	index uint64
+	term  uint64
 	// late are entries of unknown outcome that are in the log and not yet applied.
 	late []raftstore.Txn
-	// check is called after each commit with the values before it.
-	check func(before *memory)
+	// check is called after each commit with the store as it was before.
+	check func(before *past)
 	// changed is called with the keys of each commit.
 	changed func(keys []string)
 }
@@ -31,7 +30,27 @@ type stored struct {
 	index uint64
 }
 
+// past is the store before its newest commit, for single records.
+type past struct {
+	*memory
+	// was has what the commit wrote over; the zero value where nothing was.
+	was map[string]stored
+}
+
+func (p *past) Get(key string) ([]byte, uint64, bool) {
+	s, changed := p.was[key]
+	if !changed {
+		return p.memory.Get(key)
+	}
+	return s.value, s.index, s.index > 0
+}
+
 func newMemory() *memory { return &memory{values: map[string]stored{}} }
+
+// clone is the store as it is now, for one who is told of no later commit.
+func (m *memory) clone() *memory {
+	return &memory{values: maps.Clone(m.values), keys: slices.Clone(m.keys), index: m.index, term: m.term}
+}
 
 func (m *memory) Get(key string) ([]byte, uint64, bool) {
 	s, ok := m.values[key]
@@ -39,15 +58,10 @@ func (m *memory) Get(key string) ([]byte, uint64, bool) {
 }
 
 func (m *memory) Scan(prefix, start string, fn func(string, []byte, uint64) bool) {
-	var keys []string
-	for key := range m.values {
-		if strings.HasPrefix(key, prefix) && key >= start {
-			keys = append(keys, key)
-		}
-	}
-	sort.Strings(keys)
-	for _, key := range keys {
-		if !fn(key, m.values[key].value, m.values[key].index) {
+	at, _ := slices.BinarySearch(m.keys, max(prefix, start))
+	for ; at < len(m.keys) && strings.HasPrefix(m.keys[at], prefix); at++ {
+		s := m.values[m.keys[at]]
+		if !fn(m.keys[at], s.value, s.index) {
 			return
 		}
 	}
@@ -63,18 +77,25 @@ func (m *memory) commit(t raftstore.Txn) (uint64, error) {
 			return 0, raftstore.ErrConflict
 		}
 	}
-	var before *memory
-	if m.check != nil {
-		before = &memory{values: maps.Clone(m.values), index: m.index - 1}
-	}
+	before := &past{memory: m, was: map[string]stored{}}
 	var keys []string
 	for _, op := range t.Ops {
 		keys = append(keys, op.Key)
-		if op.Delete {
-			delete(m.values, op.Key)
-		} else {
-			m.values[op.Key] = stored{slices.Clone(op.Value), m.index}
+		if _, twice := before.was[op.Key]; !twice {
+			before.was[op.Key] = m.values[op.Key]
 		}
+		at, found := slices.BinarySearch(m.keys, op.Key)
+		switch {
+		case op.Delete:
+			delete(m.values, op.Key)
+			if found {
+				m.keys = slices.Delete(m.keys, at, at+1)
+			}
+			continue
+		case !found:
+			m.keys = slices.Insert(m.keys, at, op.Key)
+		}
+		m.values[op.Key] = stored{slices.Clone(op.Value), m.index}
 	}
 	if m.check != nil {
 		m.check(before)
@@ -94,7 +115,7 @@ func (m *memory) settleLate() {
 	}
 }
 
-// must commits what the simulation itself writes.
+// must commits what the model itself writes.
 func (m *memory) must(t raftstore.Txn) {
 	m.settleLate()
 	if _, err := m.commit(t); err != nil {
@@ -108,6 +129,12 @@ type replica struct {
 	term   uint64
 	// fault returns what goes wrong with a write.
 	fault func() writeFault
+	// depose takes the leadership away.
+	depose func()
+	// regain lets another lead for a moment, and then this one again.
+	regain func()
+	// frozen is what a deposed leader still sees.
+	frozen *memory
 }
 
 type writeFault int
@@ -120,9 +147,23 @@ const (
 	writeLostUnknown
 	// writeLateUnknown: in the log, applied only with the next entry.
 	writeLateUnknown
+	// The leadership is lost while the write is under way, and the write is
+	// committed, or never in the log, or for the next leader to find.
+	writeDoneDeposed
+	writeLostDeposed
+	writeLateDeposed
+	// writeLostRegained: not in the log, another led meanwhile, and this node leads
+	// again before its engine has noticed.
+	writeLostRegained
+	writeFaults
 )
 
-func (r *replica) View(fn func(raftstore.Reader) error) error { return fn(r.memory) }
+func (r *replica) View(fn func(raftstore.Reader) error) error {
+	if r.frozen != nil {
+		return fn(r.frozen)
+	}
+	return fn(r.memory)
+}
 
 func (r *replica) Apply(ctx context.Context, t raftstore.Txn) (uint64, error) {
 	if err := ctx.Err(); err != nil {
@@ -138,78 +179,24 @@ func (r *replica) Apply(ctx context.Context, t raftstore.Txn) (uint64, error) {
 	if r.fault != nil {
 		fault = r.fault()
 	}
-	if fault == writeLateUnknown {
+	switch fault {
+	case writeLostRegained:
+		r.regain()
+		return 0, raftstore.ErrUnknownOutcome
+	case writeDoneDeposed, writeLostDeposed, writeLateDeposed:
+		defer r.depose()
+	}
+	switch fault {
+	case writeLateUnknown, writeLateDeposed:
 		r.memory.late = append(r.memory.late, t)
 		return 0, raftstore.ErrUnknownOutcome
-	}
-	if fault == writeLostUnknown {
+	case writeLostUnknown, writeLostDeposed:
 		return 0, raftstore.ErrUnknownOutcome
 	}
 	r.memory.settleLate()
 	index, err := r.memory.commit(t)
-	if fault == writeDoneUnknown {
+	if fault != writeFine {
 		return 0, raftstore.ErrUnknownOutcome
 	}
 	return index, err
-}
-
-// audit checks what must be true of every commit and returns what is not.
-func audit(before, after *memory) error {
-	var faults []error
-	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
-	after.Scan("command-state/", "", func(key string, _ []byte, index uint64) bool {
-		id := strings.TrimPrefix(key, "command-state/")
-		if index != after.index {
-			return true
-		}
-		state, err := raftstore.GetCommandState(after, id)
-		if err != nil {
-			fault("command %s: %w", id, err)
-			return true
-		}
-		was, wasErr := raftstore.GetCommandState(before, id)
-		count := raftstore.CommandState{}
-		invocations, starts := 0, 0
-		if err := raftstore.ScanInvocations(after, id, "", func(i raftstore.Invocation) bool {
-			invocations++
-			recount(&count, tally{}, tallyOf(&i))
-			old, err := raftstore.GetInvocation(before, id, i.NodeID)
-			if err == nil && old.Terminal() && (old.Status != i.Status || old.StatusDetails != i.StatusDetails || !old.FinishedAt.Equal(i.FinishedAt)) {
-				fault("command %s: the end on %s changed from %s to %s", id, i.NodeID, old.StatusDetails, i.StatusDetails)
-			}
-			if err == nil && i.Sequence < old.Sequence {
-				fault("command %s on %s: the sequence went back from %d to %d", id, i.NodeID, old.Sequence, i.Sequence)
-			}
-			if !i.DispatchedAt.IsZero() && (err != nil || old.DispatchedAt.IsZero()) {
-				starts++
-			}
-			return true
-		}); err != nil {
-			fault("command %s: %w", id, err)
-		}
-		if count.CompletedCount != state.CompletedCount || count.ErrorCount != state.ErrorCount ||
-			count.DeliveryTimedOutCount != state.DeliveryTimedOutCount || count.InFlight != state.InFlight {
-			fault("command %s: the counters %+v are not those of its invocations %+v", id, state, count)
-		}
-		if state.Resolved && invocations != state.TargetCount {
-			fault("command %s: %d targets and %d invocations", id, state.TargetCount, invocations)
-		}
-		if state.InFlight > state.MaxConcurrency {
-			fault("command %s: %d in flight, MaxConcurrency is %d", id, state.InFlight, state.MaxConcurrency)
-		}
-		if wasErr == nil && starts > 0 && was.ErrorCount > state.MaxErrors {
-			fault("command %s: %d starts after %d errors, MaxErrors is %d", id, starts, was.ErrorCount, state.MaxErrors)
-		}
-		if starts > 0 && state.ErrorCount > state.MaxErrors {
-			fault("command %s: %d starts together with error %d, MaxErrors is %d", id, starts, state.ErrorCount, state.MaxErrors)
-		}
-		if !state.FinishedAt.IsZero() && state.CompletedCount != state.TargetCount {
-			fault("command %s: ended with %d of %d", id, state.CompletedCount, state.TargetCount)
-		}
-		if wasErr == nil && !was.FinishedAt.IsZero() && was.Status != state.Status {
-			fault("command %s: its end changed from %s to %s", id, was.Status, state.Status)
-		}
-		return true
-	})
-	return errors.Join(faults...)
 }

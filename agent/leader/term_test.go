@@ -1,6 +1,11 @@
 package leader
 
-import "testing"
+import (
+	"errors"
+	"testing"
+
+	"fleetmesh/agent/peer"
+)
 
 // TestABatchThatWasOvertakenIsRefused: the outcome of a batch is unknown, another
 // leader starts the command on another node, and this node leads again before its
@@ -40,5 +45,35 @@ func TestABatchThatWasOvertakenIsRefused(t *testing.T) {
 	}
 	if i := b.invocation("c", "mi-0001"); i.InFlight() {
 		t.Error("the overtaken batch has started a node")
+	}
+}
+
+// What a deposed leader has never heard of may have been started by its successor.
+func TestADeposedLeaderDisownsNothing(t *testing.T) {
+	b := newBench(t, 1)
+	former := &replica{memory: b.memory, term: b.memory.term, frozen: b.memory.clone()}
+	b.succeed()
+	b.send("c", byRole)
+	b.accept(b.turn())
+	present := recordsOnly{Records: &replica{memory: b.memory, term: b.memory.term}}
+	for _, c := range []struct {
+		name    string
+		store   Store
+		unknown []string
+		want    peer.RefusalKind
+	}{
+		{"deposed", recordsOnly{Records: former}, []string{"c"}, peer.RefusedNotLeader},
+		{"it became known meanwhile", present, []string{"d", "c"}, peer.RefusedUnavailable},
+		{"nobody knows it", present, []string{"d"}, ""},
+		{"deposed, and all is committed", recordsOnly{Records: former}, nil, ""},
+	} {
+		err := disown(t.Context(), c.store, "mi-0000", c.unknown)
+		var refusal *peer.Refusal
+		switch {
+		case c.want == "" && err != nil:
+			t.Errorf("%s: %v", c.name, err)
+		case c.want != "" && (!errors.As(err, &refusal) || refusal.Kind != c.want):
+			t.Errorf("%s: %v, want a refusal %s", c.name, err, c.want)
+		}
 	}
 }
