@@ -2,6 +2,7 @@ package executor
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -136,10 +137,16 @@ func (l *statusLog) write(s status) error {
 // sync makes the file durable, with the directories that lead to it: depth of
 // them, and that of all jobs.
 func (l *statusLog) sync(depth int) error {
+	dir := filepath.Dir(l.file.Name())
+	// The outputs first: the result is read from them.
+	for _, name := range []string{"stdout", "stderr"} {
+		if err := syncFile(filepath.Join(dir, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
 	if err := l.file.Sync(); err != nil {
 		return err
 	}
-	dir := filepath.Dir(l.file.Name())
 	for range depth + 1 {
 		if err := (osDisk{}).syncDir(dir); err != nil {
 			return err
@@ -147,6 +154,14 @@ func (l *statusLog) sync(depth int) error {
 		dir = filepath.Dir(dir)
 	}
 	return nil
+}
+
+func syncFile(path string) error {
+	file, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(file.Sync(), file.Close())
 }
 
 // close lets go of the lock.

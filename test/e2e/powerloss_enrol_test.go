@@ -16,6 +16,7 @@ import (
 	"testing"
 
 	"fleetmesh/agent/peer"
+	"fleetmesh/internal/durable"
 	"fleetmesh/raftstore"
 	"fleetmesh/test/powerloss"
 )
@@ -216,6 +217,34 @@ func (m *mesh) meshID() string {
 		m.t.Error(err)
 	}
 	return identity.MeshID
+}
+
+// filesChild writes files into new directories, and replaces them.
+func filesChild(dir string, note func(string, ...any)) error {
+	for i := range 30 {
+		if err := durable.WriteFile(filepath.Join(dir, fmt.Sprint("a", i%3), fmt.Sprint("b", i%10), "file"), fmt.Appendf(nil, "%02d", i)); err != nil {
+			return err
+		}
+		note("%d\n", i)
+	}
+	return nil
+}
+
+// TestPowerLossOfFiles: a file that was written is there, whole, with all the
+// directories that lead to it.
+func TestPowerLossOfFiles(t *testing.T) {
+	traceChild(t, "files").try(t, *cuts, func(_ context.Context, c cut, dir string) error {
+		for i := max(0, len(c.notes)-10); i < len(c.notes); i++ {
+			data, err := os.ReadFile(filepath.Join(dir, fmt.Sprint("a", i%3), fmt.Sprint("b", i%10), "file"))
+			if err != nil {
+				return err
+			}
+			if len(data) != 2 || string(data) < fmt.Sprintf("%02d", i) {
+				return fmt.Errorf("it holds %q, written was %02d", data, i)
+			}
+		}
+		return nil
+	})
 }
 
 // gateChild hears of terms and rosters.

@@ -57,7 +57,7 @@ func TestPowerLossOfANode(t *testing.T) {
 	m.start(n)
 	l := newLedger(m)
 	r.notes = l.file
-	answers := l.load(n)
+	answers, last := l.load(n)
 	pid, err := tracedChildOf(n.process)
 	if err != nil {
 		t.Fatal(err)
@@ -66,9 +66,8 @@ func TestPowerLossOfANode(t *testing.T) {
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	n.process.Wait()
+	n.process.Wait() // for the shim of the last script, too
 	n.process, n.wrapper = nil, otherBoot(t)
-	m.await("the last scripts", l.quiet)
 	if r.events, err = powerloss.ParseFile(trace); err != nil {
 		t.Fatal(err)
 	}
@@ -88,6 +87,27 @@ func TestPowerLossOfANode(t *testing.T) {
 	r.try(t, number, func(ctx context.Context, c cut, dir string) error {
 		return l.afterCut(ctx, r, c, dir, answers)
 	})
+	// At the very end the last script's shim was alone, and has kept what it saw.
+	answers = append(answers, answer{check: func(ctx context.Context, l *ledger) error {
+		c, err := l.command(ctx, last)
+		if err != nil {
+			return err
+		}
+		i := c.invocations[n.id]
+		if i.Status != types.CommandInvocationStatusSuccess || len(i.CommandPlugins) != 1 || strings.TrimSpace(aws.ToString(i.CommandPlugins[0].Output)) != l.sent[last].token {
+			return fmt.Errorf("the last command is %s (%s), with %+v", i.Status, aws.ToString(i.StatusDetails), i.CommandPlugins)
+		}
+		return nil
+	}})
+	for range 2 {
+		seed := rand.Uint64()
+		c := cut{seed: seed, at: len(r.events), image: disk.Cut(rand.New(rand.NewPCG(seed, 1))), notes: r.notesBefore(len(r.events))}
+		if err := r.check(t.Context(), c, func(ctx context.Context, c cut, dir string) error {
+			return l.afterCut(ctx, r, c, dir, answers)
+		}); err != nil {
+			t.Errorf("a power cut at the end: %v", err)
+		}
+	}
 }
 
 // stop ends a node in good order.
@@ -100,24 +120,13 @@ func (m *mesh) stop(n *node) {
 	n.process = nil
 }
 
-// quiet: nothing writes to the ledger any more.
-func (l *ledger) quiet() error {
-	before, _ := os.ReadFile(l.file)
-	time.Sleep(700 * time.Millisecond) // longer than any script of load takes
-	if after, _ := os.ReadFile(l.file); len(after) != len(before) {
-		return errors.New("a script still runs")
-	}
-	return nil
-}
-
 // load tags the node and runs scripts on it, one after another and several at
-// once, and keeps the answers.
-func (l *ledger) load(n *node) []answer {
+// once, and keeps the answers. The last command's script is running when it returns.
+func (l *ledger) load(n *node) (answers []answer, last string) {
 	l.t.Helper()
 	ctx, cancel := context.WithTimeout(l.t.Context(), patience)
 	defer cancel()
 	var mu sync.Mutex
-	var answers []answer
 	keep := func(check func(context.Context, *ledger) error) {
 		at := time.Now()
 		mu.Lock()
@@ -180,10 +189,17 @@ func (l *ledger) load(n *node) []answer {
 		})
 	}
 	wg.Wait()
-	if _, err := l.send(ctx, 0.4, 1, n); err != nil { // runs when the power goes
-		l.t.Error(err)
+	last, err := l.send(ctx, 1, 1, n)
+	if err != nil {
+		l.t.Fatal(err)
 	}
-	return answers
+	l.await("the last script", func() error {
+		if r := l.runs()[l.sent[last].token][n.id]; r == nil || r.starts == 0 {
+			return errors.New("it has not begun")
+		}
+		return nil
+	})
+	return answers, last
 }
 
 // one makes the cuts of a node take turns: it has one address.

@@ -38,6 +38,7 @@ var childPrograms = map[string]func(dir string, note func(format string, args ..
 	"store":              storeChild,
 	"journal":            journalChild,
 	"gate":               gateChild,
+	"files":              filesChild,
 }
 
 func TestMain(m *testing.M) {
@@ -213,7 +214,7 @@ func (r *recording) try(t *testing.T, number int, check func(ctx context.Context
 			}
 		})
 	}
-	played, noted := 0, []string(nil)
+	played := 0
 	type moment struct {
 		sum   [32]byte
 		notes int
@@ -221,15 +222,11 @@ func (r *recording) try(t *testing.T, number int, check func(ctx context.Context
 	seen := map[moment]bool{}
 	for _, c := range all {
 		for ; played < c.at; played++ {
-			e := r.events[played]
-			disk.Play(e)
-			if e.Op.Path == r.notes && e.Op.Kind == powerloss.Write && !e.End {
-				noted = append(noted, strings.TrimSuffix(string(e.Op.Data), "\n"))
-			}
+			disk.Play(r.events[played])
 		}
 		random := rand.New(rand.NewPCG(c.seed, 1))
-		c.image, c.notes = disk.Cut(random), slices.Clip(noted)
-		if m := (moment{c.image.Sum(), len(noted)}); !seen[m] {
+		c.image, c.notes = disk.Cut(random), r.notesBefore(c.at)
+		if m := (moment{c.image.Sum(), len(c.notes)}); !seen[m] {
 			seen[m] = true
 			work <- c
 		}
@@ -237,6 +234,16 @@ func (r *recording) try(t *testing.T, number int, check func(ctx context.Context
 	close(work)
 	wg.Wait()
 	t.Logf("%d events, %d states after %d cuts", len(moments.all), len(seen), len(all))
+}
+
+// notesBefore are the lines that were noted before event at.
+func (r *recording) notesBefore(at int) (notes []string) {
+	for _, e := range r.events[:at] {
+		if e.Op.Path == r.notes && e.Op.Kind == powerloss.Write && !e.End {
+			notes = append(notes, strings.TrimSuffix(string(e.Op.Data), "\n"))
+		}
+	}
+	return notes
 }
 
 func (r *recording) check(ctx context.Context, c cut, check func(context.Context, cut, string) error) error {
