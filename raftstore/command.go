@@ -19,14 +19,24 @@ type Command struct {
 	DocumentName    string
 	DocumentVersion string
 	Document        json.RawMessage
-	Caller          string
-	RequestedAt     time.Time
+	// Nested are the documents that steps of aws:runDocument lead to, by what they
+	// name, as they were at that time too.
+	Nested      map[string]NestedDocument `json:",omitempty"`
+	Caller      string
+	RequestedAt time.Time
 	// DeliverUntil: an invocation that has not started by then will not run.
 	DeliverUntil time.Time
 	// ExpiresAt is DeliverUntil plus the execution timeout; what is not terminal
 	// then is reported DeliveryTimedOut.
 	ExpiresAt time.Time
 	Epoch     uint64
+}
+
+// NestedDocument is a document that another runs.
+type NestedDocument struct {
+	Name    string          // NAME:VERSION
+	Content json.RawMessage `json:",omitempty"`
+	Problem string          `json:",omitempty"` // why there is no content
 }
 
 // CommandState is where a command stands. agent/leader writes it, always with
@@ -80,6 +90,10 @@ const (
 	commandStateVersion  = 1
 	commandCancelVersion = 1
 )
+
+// TargetUnsuccessful is a target key of the mesh's own: its value is the id of an
+// ended command, and the targets are the nodes on which that had no success.
+const TargetUnsuccessful = "mesh:unsuccessful"
 
 // Prefixes that watchers of commands wait on.
 const (

@@ -92,6 +92,19 @@ func ScanInvocations(r Reader, commandID, start string, fn func(Invocation) bool
 	return failed
 }
 
+// UnsuccessfulNodes returns the nodes of a command on which it has not ended with
+// success, in order.
+func UnsuccessfulNodes(r Reader, commandID string) ([]string, error) {
+	var ids []string
+	err := ScanInvocations(r, commandID, "", func(i Invocation) bool {
+		if i.Status != "Success" { // types.CommandInvocationStatusSuccess
+			ids = append(ids, i.NodeID)
+		}
+		return true
+	})
+	return ids, err
+}
+
 // ScanNodeInvocations calls fn with the list position and command id of each
 // invocation on a node, newest first, from position start on.
 func ScanNodeInvocations(r Reader, nodeID, start string, fn func(position, commandID string) bool) {

@@ -64,6 +64,13 @@ func (c *call) sendCommand(in *ssm.SendCommandInput) (*ssm.SendCommandOutput, er
 	if err := c.checkNodes(in, document.Platforms()); err != nil {
 		return nil, err
 	}
+	nested, err := c.nestedDocuments(source, document, in.Parameters)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkRecordSize(c.in.Body, content, nested); err != nil {
+		return nil, err
+	}
 	meshRecord, err := c.readMesh()
 	if err != nil {
 		return nil, err
@@ -74,7 +81,7 @@ func (c *call) sendCommand(in *ssm.SendCommandInput) (*ssm.SendCommandOutput, er
 	}
 	command := raftstore.Command{
 		ID: uuid.NewString(), Input: c.in.Body,
-		DocumentName: source.head.Name, DocumentVersion: *source.number(), Document: content,
+		DocumentName: source.head.Name, DocumentVersion: *source.number(), Document: content, Nested: nested,
 		Caller: c.who.name, RequestedAt: c.now,
 		DeliverUntil: c.now.Add(delivery),
 		ExpiresAt:    c.now.Add(delivery + executor.ExecutionTimeout(document, in.Parameters)),
@@ -176,6 +183,9 @@ func (c *call) checkNodes(in *ssm.SendCommandInput, platforms []string) error {
 	}
 	named, err := checkTargets(in.Targets)
 	if err != nil {
+		return err
+	}
+	if err := c.checkUnsuccessful(in.Targets); err != nil {
 		return err
 	}
 	var unknown, unfit []string

@@ -6,6 +6,8 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ssm/types"
+
+	"fleetmesh/raftstore"
 )
 
 const (
@@ -62,6 +64,32 @@ func checkTargets(targets []types.Target) (nodeIDs []string, err error) {
 		}
 	}
 	return nodeIDs, nil
+}
+
+// checkUnsuccessful refuses a target of what had no success, where that is not known
+// yet or is nothing.
+func (c *call) checkUnsuccessful(targets []types.Target) error {
+	for _, target := range targets {
+		if aws.ToString(target.Key) != raftstore.TargetUnsuccessful {
+			continue
+		}
+		id := target.Values[0]
+		_, state, err := c.getCommand(id)
+		switch {
+		case err != nil:
+			return err
+		case state.FinishedAt.IsZero():
+			return refuse(codeInvalidTarget, "The command %s has not ended, so it is not known where it has no success: wait for its end, or cancel it.", id)
+		}
+		nodes, err := raftstore.UnsuccessfulNodes(c, id)
+		if err != nil {
+			return err
+		}
+		if len(nodes) == 0 {
+			return refuse(codeInvalidTarget, "The command %s had success on all its %d nodes: there is nothing to do again.", id, state.TargetCount)
+		}
+	}
+	return nil
 }
 
 // checkDistinct refuses a list that names a node twice.

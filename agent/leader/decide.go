@@ -6,6 +6,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/ssm"
+
 	"fleetmesh/raftstore"
 )
 
@@ -64,14 +66,19 @@ func (e *engine) decide(c *activeCommand, now time.Time) error {
 // unfinished attempt it adds what is missing; the limits once committed stay.
 func (e *engine) resolve(c *activeCommand, now time.Time) error {
 	var nodes []raftstore.Node
-	err := e.store.View(func(r raftstore.Reader) error {
-		if byTags(c.input) {
+	var input *ssm.SendCommandInput
+	err := e.store.View(func(r raftstore.Reader) (err error) {
+		input, err = named(c.input, func(id string) ([]string, error) { return raftstore.UnsuccessfulNodes(r, id) })
+		if err != nil {
+			return err
+		}
+		if byTags(input) {
 			return raftstore.ScanNodes(r, "", func(n raftstore.Node) bool {
 				nodes = append(nodes, n)
 				return true
 			})
 		}
-		for _, id := range explicitIDs(c.input) {
+		for _, id := range explicitIDs(input) {
 			n, err := raftstore.GetNode(r, id)
 			if errors.Is(err, raftstore.ErrNotFound) {
 				continue
@@ -90,7 +97,7 @@ func (e *engine) resolve(c *activeCommand, now time.Time) error {
 	if e.platforms != nil {
 		platforms = e.platforms(c.command.Document)
 	}
-	for _, found := range resolve(nodes, c.input, platforms) {
+	for _, found := range resolve(nodes, input, platforms) {
 		if c.targets[found.nodeID] != nil {
 			continue
 		}

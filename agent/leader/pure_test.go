@@ -1,6 +1,7 @@
 package leader
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -16,6 +17,29 @@ import (
 )
 
 var noon = time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
+
+func TestNamed(t *testing.T) {
+	unsuccessful := func(id string) ([]string, error) {
+		if id != "c-1" {
+			return nil, errors.New("no such command")
+		}
+		return []string{"mi-1", "mi-3"}, nil
+	}
+	tags := types.Target{Key: aws.String("tag:role"), Values: []string{"web"}}
+	again := types.Target{Key: aws.String(raftstore.TargetUnsuccessful), Values: []string{"c-1"}}
+	input := &ssm.SendCommandInput{Targets: []types.Target{tags, again}}
+	got, err := named(input, unsuccessful)
+	if err != nil || *got.Targets[0].Key != "tag:role" || *got.Targets[1].Key != "InstanceIds" || !slices.Equal(got.Targets[1].Values, []string{"mi-1", "mi-3"}) {
+		t.Errorf("%+v, %v", got.Targets, err)
+	}
+	if *input.Targets[1].Key != raftstore.TargetUnsuccessful {
+		t.Error("the command's own input was changed")
+	}
+	again.Values = []string{"c-2"}
+	if _, err := named(&ssm.SendCommandInput{Targets: []types.Target{again}}, unsuccessful); err == nil {
+		t.Error("a command that cannot be read is no reason to run nowhere in silence")
+	}
+}
 
 func TestResolve(t *testing.T) {
 	nodes := []raftstore.Node{

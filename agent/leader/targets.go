@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
 	"github.com/aws/aws-sdk-go-v2/service/ssm/types"
 
@@ -20,6 +21,24 @@ type target struct {
 	misfit bool
 	// platform is the node's, for the reason of a misfit.
 	platform string
+}
+
+// named returns the input with the nodes in place of each target that means a
+// command's unsuccessful ones.
+func named(input *ssm.SendCommandInput, unsuccessful func(commandID string) ([]string, error)) (*ssm.SendCommandInput, error) {
+	out := *input
+	out.Targets = slices.Clone(input.Targets)
+	for i, t := range out.Targets {
+		if t.Key == nil || *t.Key != raftstore.TargetUnsuccessful || len(t.Values) != 1 {
+			continue
+		}
+		nodes, err := unsuccessful(t.Values[0])
+		if err != nil {
+			return nil, err
+		}
+		out.Targets[i] = types.Target{Key: aws.String("InstanceIds"), Values: nodes}
+	}
+	return &out, nil
 }
 
 // byTags reports whether the input must be resolved against all enrolled nodes;
@@ -52,7 +71,7 @@ func isExplicit(t types.Target) bool { return t.Key != nil && strings.EqualFold(
 func resolve(nodes []raftstore.Node, input *ssm.SendCommandInput, platforms []string) []target {
 	var targets []target
 	known := map[string]bool{}
-	named := explicitIDs(input)
+	explicit := explicitIDs(input)
 	for _, n := range nodes {
 		known[n.ID] = true
 		if !matches(n, input) {
@@ -64,7 +83,7 @@ func resolve(nodes []raftstore.Node, input *ssm.SendCommandInput, platforms []st
 		})
 	}
 	if !byTags(input) && len(input.Targets) <= 1 {
-		for _, id := range named {
+		for _, id := range explicit {
 			if !known[id] {
 				targets = append(targets, target{nodeID: id, missing: true})
 			}

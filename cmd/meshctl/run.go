@@ -4,15 +4,17 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ssm"
 	"github.com/spf13/cobra"
 )
 
 func (a *app) runCommand() *cobra.Command {
 	var o runOptions
 	cmd := &cobra.Command{
-		Use:   "run [DOCUMENT] {--targets SPEC | --nodes NODE,...} [-- COMMAND ARG...]",
+		Use:   "run [DOCUMENT] {--targets SPEC | --nodes NODE,...} [-- COMMAND ARG...] | --retry-failed COMMAND-ID",
 		Short: "Run a document or a command on nodes, and show what came of it",
 		Long: `run runs a document, or a command line after --, on nodes of the mesh, follows it
 and shows what came of it: a line for each node, then the failures in full.
@@ -27,7 +29,8 @@ Nodes that are away are waited for, until the delivery timeout. Interrupting run
 not stop the command: it goes on in the mesh.`,
 		Example: `  meshctl run --targets tag:role=web -- uptime
   meshctl run --targets all --max-concurrency 10% --max-errors 1 -- 'apt-get update && df -h /'
-  meshctl run AWS-RunShellScript --nodes web-1,web-2 --parameter commands='echo $HOSTNAME'`,
+  meshctl run AWS-RunShellScript --nodes web-1,web-2 --parameter commands='echo $HOSTNAME'
+  meshctl run --retry-failed 0b7c1d2e-3f40-4152-8364-758697a8b9ca`,
 		Args: func(cmd *cobra.Command, arguments []string) error {
 			document, _ := splitAtDash(cmd, arguments)
 			if len(document) > 1 {
@@ -54,10 +57,9 @@ not stop the command: it goes on in the mesh.`,
 	flags.IntVar(&o.executionTimeout, "execution-timeout", 0, "`seconds` a node may take (default the document's)")
 	flags.StringVar(&o.comment, "comment", "", "what it is for")
 	flags.BoolVar(&o.detach, "detach", false, "print the command's id and do not wait")
-	flags.StringVar(&o.retryFailed, "retry-failed", "", "not in this version")
+	flags.StringVar(&o.retryFailed, "retry-failed", "", "do the ended command `COMMAND-ID` again, only on the nodes where it had no success")
 	flags.StringVar(&o.reboot, "reboot", "", "not in this version")
 	flags.Lookup("reboot").NoOptDefVal = "yes"
-	flags.MarkHidden("retry-failed")
 	flags.MarkHidden("reboot")
 	cmd.RegisterFlagCompletionFunc("nodes", a.completeNodes(false))
 	return cmd
@@ -72,23 +74,27 @@ func splitAtDash(cmd *cobra.Command, arguments []string) (before, after []string
 }
 
 func (a *app) run(ctx context.Context, o runOptions, documents, command []string) error {
-	switch {
-	case o.retryFailed != "":
-		return notInThisVersion("meshctl run --retry-failed")
-	case o.reboot != "":
+	if o.reboot != "" {
 		return notInThisVersion("meshctl run --reboot")
 	}
-	document := ""
-	if len(documents) > 0 {
-		document = documents[0]
+	var in *ssm.SendCommandInput
+	var err error
+	if o.retryFailed != "" {
+		err = o.checkRetry(len(documents) + len(command))
+	} else {
+		in, err = sendInput(o, strings.Join(documents, ""), command) // Args lets one through
 	}
-	in, err := sendInput(o, document, command)
 	if err != nil {
 		return err
 	}
 	c, err := a.connect()
 	if err != nil {
 		return err
+	}
+	if o.retryFailed != "" {
+		if in, err = c.retryInput(ctx, o); err != nil {
+			return err
+		}
 	}
 	out, err := c.send(ctx, in)
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -214,6 +215,41 @@ func TestRunResolvesNames(t *testing.T) {
 	var object struct{ Error failure }
 	if err := json.Unmarshal([]byte(r.err), &object); err != nil || object.Error.Code != "InvalidInstanceId" || object.Error.Exit != 1 || r.out != "" {
 		t.Errorf("%+v, %v", r, err)
+	}
+}
+
+// The same again is the same version, parameters and limits, where there was no
+// success; what the user says now counts before what was said then.
+func TestRetryFailed(t *testing.T) {
+	m := newFakeMesh(t)
+	commandOn(m, success()...)
+	m.always("ListCommands", &ssm.ListCommandsOutput{Commands: []types.Command{{
+		CommandId: aws.String(commandID), DocumentName: aws.String("Install-App"), DocumentVersion: aws.String("7"), Comment: aws.String("roll"),
+		Parameters: map[string][]string{"release": {"2"}}, Targets: []types.Target{{Key: aws.String("tag:role"), Values: []string{"web"}}},
+		MaxConcurrency: aws.String("10%"), MaxErrors: aws.String("3"), TimeoutSeconds: aws.Int32(900), Status: types.CommandStatusFailed,
+	}}})
+	if r := m.run("run", "--retry-failed", commandID, "--max-errors", "0"); r.code != exitDone {
+		t.Fatalf("%+v", r)
+	}
+	calls := m.called("SendCommand")
+	if len(calls) != 1 {
+		t.Fatalf("%d commands sent", len(calls))
+	}
+	var got map[string]any
+	if err := json.Unmarshal([]byte(calls[0].Body), &got); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]any{
+		"DocumentName": "Install-App", "DocumentVersion": "7", "Comment": "roll", "Parameters": map[string]any{"release": []any{"2"}},
+		"Targets":        []any{map[string]any{"Key": targetUnsuccessful, "Values": []any{commandID}}},
+		"MaxConcurrency": "10%", "MaxErrors": "0", "TimeoutSeconds": 900.0,
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("sent %v, want %v", got, want)
+	}
+	m.always("ListCommands", &ssm.ListCommandsOutput{})
+	if r := m.run("run", "--retry-failed", commandID); r.code != exitRefused || !strings.Contains(r.err, "there is no command "+commandID) {
+		t.Errorf("of a command that is not there: %+v", r)
 	}
 }
 

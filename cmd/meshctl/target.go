@@ -175,14 +175,10 @@ func sendInput(o runOptions, document string, command []string) (*ssm.SendComman
 	if len(parameters) > 0 {
 		in.Parameters = parameters
 	}
-	if o.deliveryTimeout > 0 {
-		in.TimeoutSeconds = &o.deliveryTimeout
+	if o.documentVersion != "" {
+		in.DocumentVersion = &o.documentVersion
 	}
-	for value, member := range map[*string]**string{&o.maxConcurrency: &in.MaxConcurrency, &o.maxErrors: &in.MaxErrors, &o.comment: &in.Comment, &o.documentVersion: &in.DocumentVersion} {
-		if *value != "" {
-			*member = value
-		}
-	}
+	o.limits(in)
 	return in, nil
 }
 

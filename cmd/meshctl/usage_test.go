@@ -46,6 +46,8 @@ func TestWrongUsage(t *testing.T) {
 		"mesh status --endpoint ftp://": "is not of the form",
 
 		"mesh status --endpoint 127.0.0.1:7947":       "is not of the form https://host:port",
+		"run --retry-failed x --targets all":          "--retry-failed does the same command again",
+		"run --retry-failed x -- uptime":              "--retry-failed does the same command again",
 		"run --targets all --execution-timeout 4 x":   "--execution-timeout is 5 to 172800 seconds, not 4",
 		"run --targets all --execution-timeout 1e6 x": "invalid argument",
 	} {
@@ -65,7 +67,7 @@ func TestNotInThisVersion(t *testing.T) {
 	m := newFakeMesh(t)
 	for _, line := range []string{
 		"parameter put --name x --value y", "parameter", "baseline list", "patch scan --targets all", "patch-group set", "window create", "window schedule --expression x",
-		"association list", "snapshot save /x", "snapshot restore /x", "run --retry-failed " + commandID, "run --reboot --targets all", "patch --help",
+		"association list", "snapshot save /x", "snapshot restore /x", "run --reboot --targets all", "patch --help",
 	} {
 		r := m.run(strings.Fields(line)...)
 		if r.code != exitUsage || r.out != "" || !strings.HasSuffix(r.err, "is not in this version of fleetmesh\n") || strings.Count(r.err, "\n") != 1 {
