@@ -82,7 +82,7 @@ func again(ctx context.Context, program string, dir string, args []string) (refu
 }
 
 // enrolCuts are fewer: each takes a process or two.
-func enrolCuts() int { return max(1, *cuts/4) }
+func enrolCuts() int { return max(1, *cuts/5) }
 
 // TestPowerLossOfInit: whenever the power goes, the directory holds a whole new
 // mesh, or init makes one.
@@ -92,24 +92,29 @@ func TestPowerLossOfInit(t *testing.T) {
 		return []string{"init", "--data-dir", dir, "--bind", m.subnet + ".9", "--node-name", "first", "--mesh-name", "cut"}
 	}
 	program := filepath.Join(m.bin, "meshd")
-	for name, prepare := range map[string]func(dir string){
-		"nothing there": func(string) {},
-		// Another init has not come to its end.
-		"a leftover": func(dir string) {
+	nothing := func(string) {}
+	t.Run("nothing there", func(t *testing.T) {
+		m.cutInit(t, m.traceProgram(program, nothing, args), args)
+	})
+	t.Run("another's leftover", func(t *testing.T) {
+		m.cutInit(t, m.traceProgram(program, func(dir string) {
 			m.must("meshd", args(dir)...)
 			if err := os.Remove(filepath.Join(dir, "identity", "identity.json")); err != nil {
 				t.Fatal(err)
 			}
-		},
-	} {
-		t.Run(name, func(t *testing.T) { m.cutInit(t, m.traceProgram(program, prepare, args), args) })
-	}
+		}, args), args)
+	})
+	t.Run("directories that a killed init made", func(t *testing.T) {
+		m.cutInit(t, m.traceProgram("/bin/sh", nothing, func(dir string) []string {
+			return append([]string{"-c", `mkdir "$0" && mkdir "$0/identity" && exec "$@"`, dir, program}, args(dir)...)
+		}), args)
+	})
 }
 
 func (m *mesh) cutInit(t *testing.T, r *recording, args func(dir string) []string) {
 	last := r.moments().all
 	var one sync.Mutex // runs the mesh: there is one address
-	running := 2
+	running := 1
 	r.try(t, enrolCuts(), func(ctx context.Context, c cut, dir string) error {
 		node := filepath.Join(dir, "node")
 		finished, err := again(ctx, filepath.Join(m.bin, "meshd"), node, args(node))
