@@ -116,6 +116,8 @@ func (f *Face) perform(ctx context.Context, store Store, op *operation, from pee
 			return nil, who, refuse(codeTooLarge, "The request is larger than the mesh can keep.")
 		case uncertain:
 			return nil, who, c.lost(err)
+		case ctx.Err() != nil: // the client went away, or the time is over
+			return nil, who, errCrowded
 		default:
 			return nil, who, noLeader(err)
 		}
