@@ -2,6 +2,7 @@ package executor
 
 import (
 	"context"
+	"encoding/json"
 	"time"
 )
 
@@ -42,7 +43,9 @@ type Execution struct {
 	Processes *Processes
 	Now       func() time.Time
 	// depth is how many directories lead to RunDir, from that of all jobs on.
-	depth int
+	depth  int
+	job    json.RawMessage // as it was accepted
+	runner *Runner
 }
 
 // Outcome is how a step ended.
@@ -67,6 +70,7 @@ func Plugins(powerShell string) map[string]Plugin {
 	plugins := map[string]Plugin{
 		"aws:runShellScript":      shellScript{},
 		"aws:runPowerShellScript": powerShellScript{program: powerShell},
+		actionRunDocument:         runDocument{},
 	}
 	for action, reason := range missing {
 		plugins[action] = missingPlugin{action: action, reason: reason}

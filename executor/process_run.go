@@ -286,6 +286,9 @@ func readExit(r io.Reader) (processExit, error) {
 	}
 }
 
+// interrupted begins each reason of a step that was interrupted.
+const interrupted = "interrupted: "
+
 // Sentences for steps whose end nobody saw.
 const (
 	interruptedReboot   = "interrupted: the machine was started anew while the script ran; its exit code is not known and it is not run again"

@@ -47,9 +47,11 @@ func TestRebootRecords(t *testing.T) {
 		sound   bool
 		check   func(e *Entry) bool
 	}{
-		"asks":                    {[]Record{start(0, "1"), ask(0, 0)}, true, func(e *Entry) bool { return e.Rebooting && e.Running && e.Reboots == 1 }},
-		"attempts":                {[]Record{start(0, "1"), ask(0, 0), ask(0, 1), ask(0, 2)}, true, func(e *Entry) bool { return e.Attempts == 2 && e.Reboots == 1 }},
-		"again":                   {[]Record{start(0, "1"), ask(0, 0), ask(0, 1), start(0, "2")}, true, func(e *Entry) bool { return !e.Rebooting && e.Running && e.BootID == "2" && e.Attempts == 0 && e.Reboots == 1 }},
+		"asks":     {[]Record{start(0, "1"), ask(0, 0)}, true, func(e *Entry) bool { return e.Rebooting && e.Running && e.Reboots == 1 }},
+		"attempts": {[]Record{start(0, "1"), ask(0, 0), ask(0, 1), ask(0, 2)}, true, func(e *Entry) bool { return e.Attempts == 2 && e.Reboots == 1 }},
+		"again": {[]Record{start(0, "1"), ask(0, 0), ask(0, 1), start(0, "2")}, true, func(e *Entry) bool {
+			return !e.Rebooting && e.Running && e.BootID == "2" && e.Attempts == 0 && e.Reboots == 1
+		}},
 		"twice":                   {[]Record{start(0, "1"), ask(0, 0), start(0, "2"), ask(0, 0), start(0, "3")}, true, func(e *Entry) bool { return e.Reboots == 2 }},
 		"the next step counts":    {[]Record{start(0, "1"), ask(0, 0), start(0, "2"), end, start(1, "2")}, true, func(e *Entry) bool { return e.Reboots == 0 && e.Step == 1 }},
 		"ends without it":         {[]Record{start(0, "1"), ask(0, 0), end}, true, func(e *Entry) bool { return !e.Rebooting && !e.Running }},

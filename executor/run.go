@@ -1,7 +1,9 @@
 package executor
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -22,10 +24,20 @@ type Runner struct {
 	Facts Facts
 	// Rebooter starts the machine anew; where it is nil, no step may ask for that.
 	Rebooter Rebooter
-	// depth is how many directories lead from that of all jobs to Dir.
-	depth int
-	Log   *slog.Logger
-	Now   func() time.Time
+	// Platform is the node's, in SSM's words. Nested returns the documents that came
+	// with a job, by what its steps name; nil: none. Both are for aws:runDocument.
+	Platform string
+	Nested   func(job json.RawMessage) map[string]Nested
+
+	// Of a runner of a document that a step runs: depth is how many directories lead
+	// from that of all jobs to Dir, nesting how many steps led here; downloads and
+	// job are those of the job.
+	depth     int
+	nesting   int
+	downloads string
+	job       json.RawMessage
+	Log       *slog.Logger
+	Now       func() time.Time
 	// Changed is called after each record of a job is durable.
 	Changed func(jobID string)
 }
@@ -148,7 +160,7 @@ func (j *jobRun) execute(ctx context.Context, entry *Entry, index int, resume bo
 		Environment: scriptEnvironment(os.Environ(), append(task.Environment[:len(task.Environment):len(task.Environment)], rebootsVariable+strconv.Itoa(entry.Reboots)), j.id, j.Facts),
 		Dir:         StepDir(j.Dir, j.id, index, task.Name),
 		RunDir:      runDir(StepDir(j.Dir, j.id, index, task.Name), entry.Reboots),
-		Downloads:   filepath.Join(j.Dir, j.id, "downloads"),
+		Downloads:   cmp.Or(j.downloads, filepath.Join(j.Dir, j.id, "downloads")),
 		ExpiresAt:   entry.ExpiresAt,
 		BootID:      entry.BootID,
 		Cancelled:   j.cancelled,
@@ -179,6 +191,14 @@ func (j *jobRun) execute(ctx context.Context, entry *Entry, index int, resume bo
 	return j.finish(ctx, append(entry.Steps[:len(entry.Steps):len(entry.Steps)], j.results...), outcome.Result.Reason)
 }
 
+// nested returns the documents that came with a step's job.
+func (r *Runner) nested(x *Execution) map[string]Nested {
+	if r.Nested == nil {
+		return nil
+	}
+	return r.Nested(x.job)
+}
+
 // addOutcome keeps how a step has ended.
 func (j *jobRun) addOutcome(index int, outcome Outcome) {
 	if outcome.Journaled != nil {
@@ -192,7 +212,10 @@ func (j *jobRun) outcome(ctx context.Context, x *Execution, task Task, resume bo
 	if !known {
 		return Outcome{Result: failedStep(x, fmt.Sprintf("this node has no plugin %q", task.Action))}, nil
 	}
-	x.depth = j.depth + 2
+	x.runner, x.job, x.depth = j.Runner, j.job, j.depth+2
+	if x.job == nil {
+		x.job = j.Journal.Entry(j.id).Job
+	}
 	if x.RunDir != x.Dir {
 		x.depth++
 	}

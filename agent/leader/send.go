@@ -130,6 +130,9 @@ func (e *engine) nextCall(l *link, now time.Time) (*call, error) {
 				continue
 			}
 			size += len(command.command.Document) + len(command.command.Input) + 1<<10
+			for _, nested := range command.command.Nested {
+				size += len(nested.Content)
+			}
 			if len(chosen) > 0 && (l.solo || size > maxJobBytes) {
 				break
 			}
@@ -171,7 +174,7 @@ func (e *engine) nextCall(l *link, now time.Time) (*call, error) {
 func jobFor(c *activeCommand, nodeID string, now time.Time) peer.Job {
 	return peer.Job{
 		CommandID: c.command.ID, NodeID: nodeID,
-		DocumentName: c.command.DocumentName, DocumentVersion: c.command.DocumentVersion, Document: c.command.Document,
+		DocumentName: c.command.DocumentName, DocumentVersion: c.command.DocumentVersion, Document: c.command.Document, Nested: c.command.Nested,
 		Parameters:  c.input.Parameters,
 		StartWithin: c.command.DeliverUntil.Sub(now), ExpiresWithin: c.command.ExpiresAt.Sub(now), Epoch: c.command.Epoch,
 	}

@@ -43,6 +43,7 @@ type Job struct {
 	DocumentName    string
 	DocumentVersion string
 	Document        json.RawMessage
+	Nested          map[string]raftstore.NestedDocument `json:",omitempty"`
 	Parameters      map[string][]string
 	// StartWithin is how long after the call was made the job may start, and
 	// ExpiresWithin after which time it has expired. Durations, because the node's

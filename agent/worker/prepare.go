@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"encoding/json"
 	"fmt"
 
 	"fleetmesh/agent/peer"
@@ -10,6 +11,19 @@ import (
 // platform is this program's, in SSM's words; documents may have preconditions
 // on it.
 const platform = "Linux"
+
+// nested are the documents that came with a job, for its steps that run them.
+func nested(data json.RawMessage) map[string]executor.Nested {
+	var job peer.Job
+	if err := json.Unmarshal(data, &job); err != nil {
+		return nil // it does not run: prepare cannot read it either
+	}
+	documents := make(map[string]executor.Nested, len(job.Nested))
+	for path, d := range job.Nested {
+		documents[path] = executor.Nested{Name: d.Name, Content: d.Content, Problem: d.Problem}
+	}
+	return documents
+}
 
 // prepare makes tasks of a job's document and parameters. It is pure: the same
 // job gives the same tasks after a restart.

@@ -213,7 +213,7 @@ func TestStepsInOrder(t *testing.T) {
 	accept(t, w,
 		newJob("order", shell("a", "echo a"), shell("b", "exit 1"), shell("c", "echo c")),
 		newJob("ends", shell("a", "exit 169"), shell("b", "echo b")),
-		newJob("unknown", step{Name: "x", Action: "aws:runDocument"}),
+		newJob("unknown", step{Name: "x", Action: "aws:refreshAssociation"}),
 		newJob("empty-document"),
 		peer.Job{CommandID: "bad", NodeID: nodeID, Document: json.RawMessage(`{"schemaVersion":"9"}`), StartUntil: time.Now().Add(time.Hour), ExpiresAt: time.Now().Add(time.Hour)},
 	)
@@ -231,7 +231,7 @@ func TestStepsInOrder(t *testing.T) {
 	if got := statuses(ends); ends.Status != "Failed" || !slices.Equal(got, []string{"a Failed 169", "b Success 0"}) || !strings.Contains(ends.Plugins[1].Stdout, "skipped") {
 		t.Errorf("ends: %s %q", ends.Status, got)
 	}
-	if r := m.end(t, "unknown"); r.Status != "Failed" || !strings.Contains(r.Reason, "aws:runDocument") {
+	if r := m.end(t, "unknown"); r.Status != "Failed" || !strings.Contains(r.Reason, "aws:refreshAssociation") {
 		t.Errorf("unknown plugin: %+v", r)
 	}
 	if r := m.end(t, "bad"); r.Status != "Failed" || r.Reason == "" {
