@@ -167,8 +167,6 @@ func (s *simulation) fault(format string, args ...any) {
 	s.faults = append(s.faults, fmt.Errorf(format, args...))
 	s.note("FAULT: %v", s.faults[len(s.faults)-1])
 }
-func (s *simulation) Alive(id string) bool                 { m := s.byID[id]; return m != nil && m.seen }
-func (s *simulation) Subscribe() (<-chan struct{}, func()) { return nil, func() {} }
 
 // simLeader is a node in its term; it may have been deposed without knowing.
 type simLeader struct {
@@ -177,10 +175,18 @@ type simLeader struct {
 	replica *replica
 	dead    bool
 	// skew is how far its word of the mesh's time is off.
-	skew    time.Duration
+	skew time.Duration
+	// blind are the nodes that its own gossip does not hold alive yet.
+	blind   map[string]bool
 	waiting []func() bool
 	wakeAt  time.Time
 }
+
+func (l *simLeader) Alive(id string) bool {
+	m := l.sim.byID[id]
+	return m != nil && m.seen && !l.blind[id]
+}
+func (l *simLeader) Subscribe() (<-chan struct{}, func()) { return nil, func() {} }
 
 // depose ends the term for all but its leader, who goes on with what it knows.
 func (s *simulation) depose() {
@@ -201,9 +207,19 @@ func (s *simulation) lead() {
 		s.memory.late = nil // never reached a majority
 	}
 	s.depose()
-	l := &simLeader{sim: s}
+	l := &simLeader{sim: s, blind: map[string]bool{}}
 	if !s.calm {
 		l.skew = s.upTo(400*time.Millisecond) - 200*time.Millisecond
+		for _, m := range s.machines {
+			l.blind[m.id] = s.chance(0.2)
+		}
+		s.after(s.upTo(3*time.Second), func() {
+			clear(l.blind)
+			if !l.dead {
+				l.engine.membersChanged()
+				l.step()
+			}
+		})
 	}
 	l.replica = &replica{
 		memory: s.memory, term: s.memory.term,
@@ -232,7 +248,7 @@ func (s *simulation) lead() {
 		})
 	}
 	cfg := Config{
-		NodeID: "leader", Store: recordsOnly{Records: l.replica}, Members: s, Log: slog.New(slog.DiscardHandler),
+		NodeID: "leader", Store: recordsOnly{Records: l.replica}, Members: l, Log: slog.New(slog.DiscardHandler),
 		Now: func() time.Time { return s.now.Add(l.skew) }, Settings: Settings{RampUp: s.ramp}.withDefaults(),
 		Platforms: platformsOf,
 	}
