@@ -1,6 +1,7 @@
 package api
 
 import (
+	"errors"
 	"slices"
 	"strings"
 
@@ -56,11 +57,13 @@ func checkTargets(targets []types.Target) (nodeIDs []string, err error) {
 			return nil, refuse(codeInvalidTarget, "The target key tag: names no tag.")
 		case isTag && len(target.Values) > maxTagValues:
 			return nil, refuse(codeInvalidTarget, "The target %q has %d values; a tag has at most %d.", key, len(target.Values), maxTagValues)
-		case isTag, key == targetTagKey:
+		case key == raftstore.TargetUnsuccessful && len(target.Values) > 1:
+			return nil, refuse(codeInvalidTarget, "The target %q has one value, the id of a command.", key)
+		case isTag, key == targetTagKey, key == raftstore.TargetUnsuccessful:
 		case strings.HasPrefix(key, targetGroupPrefix):
 			return nil, refuse(codeInvalidTarget, "The target key %q is not supported, since a mesh has no resource groups: give the nodes of the group a tag and use tag:KEY.", key)
 		default:
-			return nil, refuse(codeInvalidTarget, "The target key %q is not supported: use InstanceIds, tag:KEY or tag-key.", key)
+			return nil, refuse(codeInvalidTarget, "The target key %q is not supported: use InstanceIds, tag:KEY, tag-key or %s.", key, raftstore.TargetUnsuccessful)
 		}
 	}
 	return nodeIDs, nil
@@ -74,8 +77,10 @@ func (c *call) checkUnsuccessful(targets []types.Target) error {
 			continue
 		}
 		id := target.Values[0]
-		_, state, err := c.getCommand(id)
+		state, err := raftstore.GetCommandState(c, id)
 		switch {
+		case errors.Is(err, raftstore.ErrNotFound):
+			return refuse(codeInvalidTarget, "The target %q names a command, and there is no command %s, or no longer.", raftstore.TargetUnsuccessful, id)
 		case err != nil:
 			return err
 		case state.FinishedAt.IsZero():
