@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"fleetmesh/executor"
 	"fleetmesh/raftstore"
 )
 
@@ -24,26 +25,9 @@ const (
 	diskEvery = 2 * time.Second
 )
 
-// freeBytes is how much this process may still write below dir; 0 also when no
-// more files can be made.
-func freeBytes(dir string) (uint64, error) {
-	var s unix.Statfs_t
-	if err := unix.Statfs(dir, &s); err != nil {
-		return 0, fmt.Errorf("look how much of the disk is free: %w", err)
-	}
-	blocks := s.Bavail
-	if os.Geteuid() == 0 {
-		blocks = s.Bfree // root may use what is reserved
-	}
-	if s.Files > 0 && s.Ffree == 0 {
-		return 0, nil
-	}
-	return blocks * uint64(s.Bsize), nil
-}
-
 // fullDisk says that the disk is too full to take jobs on, "" when it is not.
 func (a *Agent) fullDisk() string {
-	free, err := freeBytes(string(a.dir))
+	free, err := executor.FreeBytes(string(a.dir))
 	if err != nil || free >= roomForJobs {
 		return "" // what cannot be asked shows itself when something is written
 	}
@@ -68,7 +52,7 @@ func (a *Agent) setStoreState(s storeState) {
 // storeFailed is the store's Fatal. A full disk closes the store until there is
 // room; anything else ends the node.
 func (a *Agent) storeFailed(err error) {
-	free, freeErr := freeBytes(string(a.dir))
+	free, freeErr := executor.FreeBytes(string(a.dir))
 	if !isFull(err) && (freeErr != nil || free >= roomForStore) {
 		a.fail(fmt.Errorf("the store cannot go on: %w", err))
 		return
@@ -130,7 +114,7 @@ func (a *Agent) reopenStore() {
 		a.setStoreState("")
 		return
 	}
-	if free, err := freeBytes(string(a.dir)); err != nil || free < roomForStore {
+	if free, err := executor.FreeBytes(string(a.dir)); err != nil || free < roomForStore {
 		return
 	}
 	if err := a.openStore(); err != nil {

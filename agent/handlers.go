@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"fleetmesh/agent/peer"
+	"fleetmesh/executor"
 )
 
 // handlers is what other nodes may ask of this one; it implements peer.Handlers.
@@ -103,7 +104,7 @@ func (h *handlers) Keyring(_ context.Context, _ peer.Caller, in *peer.KeyringReq
 
 func (h *handlers) Promote(_ context.Context, from peer.Caller, in *peer.PromoteRequest) error {
 	a := (*Agent)(h)
-	if free, err := freeBytes(string(a.dir)); err == nil && free < roomForStore {
+	if free, err := executor.FreeBytes(string(a.dir)); err == nil && free < roomForStore {
 		return &peer.Refusal{Kind: peer.RefusedUnavailable, Message: "the disk of node " + a.identity.NodeID() + " is too full for the store"}
 	}
 	if err := a.identity.TakeMeshKey(in.MeshKey); err != nil {

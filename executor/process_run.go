@@ -34,6 +34,12 @@ type ProcessConfig struct {
 	// comes after is dropped and marked. Default 64 MiB. Larger: one script can
 	// fill the disk.
 	OutputLimit int64
+	// Room is asked before a step of a job begins; it bounds OutputLimit further by
+	// what the outputs of all jobs may take. nil: it does not.
+	Room func(jobID string) int64
+	// FreeSpace is how many bytes of the disk outputs leave free, but for the first
+	// AlwaysKept of each. Default 0.
+	FreeSpace uint64
 	// BootIDFile has what names the boot of the machine. Default: the kernel's, which
 	// a container has in common with its host.
 	BootIDFile string
@@ -75,6 +81,14 @@ func OpenProcesses(config ProcessConfig) (*Processes, error) {
 	p.planSpare()
 	p.mu.Unlock()
 	return p, nil
+}
+
+// outputLimit is that of a step of a job that begins now.
+func (p *Processes) outputLimit(jobID string) int64 {
+	if p.config.Room == nil {
+		return p.config.OutputLimit
+	}
+	return min(p.config.OutputLimit, p.config.Room(jobID))
 }
 
 // BootID names the boot of the machine on which scripts run now.
@@ -225,7 +239,8 @@ type ended struct {
 // must be durable. When ctx ends it returns ErrDetached and the script goes on;
 // when cancelled ends the script is killed.
 func (p *Processes) run(ctx, cancelled context.Context, order *shimOrder) (ended, error) {
-	order.Version, order.BootID, order.OutputLimit = shimVersion, p.bootID, p.config.OutputLimit
+	order.Version, order.BootID, order.FreeSpace = shimVersion, p.bootID, p.config.FreeSpace
+	order.OutputLimit = cmp.Or(order.OutputLimit, p.config.OutputLimit)
 	failpoint.Hit(failpoint.ShimUnspawned)
 	shim, err := p.take()
 	defer p.release()

@@ -45,6 +45,7 @@ func runScript(ctx context.Context, x *Execution, file scriptFile) (Outcome, err
 		WorkingDir:  workingDirectory(x.Inputs["workingDirectory"], x.Downloads),
 		Timeout:     document.ScriptTimeout(x.Inputs["timeoutSeconds"]),
 		Expiry:      max(x.ExpiresAt.Sub(x.Now()), 0),
+		OutputLimit: x.Processes.outputLimit(x.JobID),
 	}
 	if file.environment != nil {
 		order.Env = file.environment(order.Env)
@@ -167,8 +168,11 @@ func concludeScript(name string, exit processExit, cancelled bool) Outcome {
 	default:
 		set(statusFailed, statusFailed, "")
 	}
-	if exit.OutputFailure != "" {
+	switch {
+	case exit.OutputFailure != "":
 		result.Reason = strings.TrimPrefix(result.Reason+"; its output could not be kept: "+exit.OutputFailure, "; ")
+	case exit.OutputCut != "":
+		result.Reason = strings.TrimPrefix(result.Reason+"; its output was truncated: "+exit.OutputCut, "; ")
 	}
 	return Outcome{Result: result, EndsDocument: ends, Reboot: reboot}
 }

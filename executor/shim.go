@@ -72,7 +72,10 @@ type shimOrder struct {
 	Expiry  time.Duration
 	// OutputLimit is how many bytes of each output stream are kept.
 	OutputLimit int64
-	BootID      string
+	// FreeSpace is how many bytes of the disk must stay free: outputs that would take
+	// them are not kept beyond AlwaysKept.
+	FreeSpace uint64
+	BootID    string
 }
 
 // ShimMain is the main function of a shim; args are those behind ShimCommand.
@@ -264,6 +267,9 @@ func (s *shim) run() processExit {
 		if outputs[i].failure != nil && exit.OutputFailure == "" {
 			exit.OutputFailure = outputs[i].failure.Error()
 		}
+		if outputs[i].cut != "" && exit.OutputCut == "" {
+			exit.OutputCut = filepath.Base(outputs[i].path) + ": " + outputs[i].cut
+		}
 	}
 	failpoint.Hit(failpoint.ScriptReaped)
 	return exit
@@ -292,7 +298,7 @@ func (s *shim) start(outputs *[2]stream) (pid int, err error) {
 			return 0, fmt.Errorf("make a pipe: %w", err)
 		}
 		unix.SetNonblock(pipe[0], true)
-		outputs[i] = stream{fd: pipe[0], path: filepath.Join(cmp.Or(s.order.OutputDir, s.order.Dir), name), limit: s.order.OutputLimit}
+		outputs[i] = stream{fd: pipe[0], path: filepath.Join(cmp.Or(s.order.OutputDir, s.order.Dir), name), limit: s.order.OutputLimit, floor: s.order.FreeSpace, free: FreeBytes}
 		ends[i] = pipe[1]
 		defer unix.Close(pipe[1])
 	}

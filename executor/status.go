@@ -54,6 +54,8 @@ type processExit struct {
 	Failure string `json:",omitempty"`
 	// OutputFailure is why output could not be kept, where that happened.
 	OutputFailure string `json:",omitempty"`
+	// OutputCut is why not all of an output was kept, where all went well.
+	OutputCut string `json:",omitempty"`
 }
 
 // statusLog is an open status file.
