@@ -154,10 +154,13 @@ func exists(path string) (bool, error) {
 	return err == nil, err
 }
 
+// goneStore is where a store goes that is being deleted.
+func (d directory) goneStore() string { return d.store() + ".gone" }
+
 // removeStore deletes the store, in one step before all its files: of a store that
 // is deleted file by file, a power cut could leave a part, and that is damaged.
 func (d directory) removeStore() error {
-	gone := d.store() + ".gone"
+	gone := d.goneStore()
 	if err := os.RemoveAll(gone); err != nil {
 		return err
 	}

@@ -47,7 +47,7 @@ func TestRemoveStore(t *testing.T) {
 		t.Errorf("no store: %v", err)
 	}
 	// A leftover of a removal that was interrupted.
-	for _, path := range []string{dir.store(), dir.store() + ".gone"} {
+	for _, path := range []string{dir.store(), dir.goneStore()} {
 		if err := os.MkdirAll(filepath.Join(path, "snapshots"), 0o700); err != nil {
 			t.Fatal(err)
 		}

@@ -37,6 +37,9 @@ func (a *Agent) store() *raftstore.Store {
 // openOwnStore opens the store that this node has, if it is to hold one, at its
 // start.
 func (a *Agent) openOwnStore() error {
+	if err := os.RemoveAll(a.dir.goneStore()); err != nil {
+		return fmt.Errorf("delete a store that is held no more: %w", err)
+	}
 	if _, holds := a.identity.MeshKey(); !holds {
 		return nil
 	}

@@ -177,6 +177,16 @@ func TestALogThatWentBackIsRefused(t *testing.T) {
 			os.Remove(n.storeFile("raft.db"))
 			os.Remove(n.storeFile("state.db"))
 		}, "raft.db is gone"},
+		{"the last commit of the log is gone", killed, func(t *testing.T, n *testNode) {
+			n.patch(t, "raft.db", func(data []byte) []byte {
+				newest := 0
+				if second := os.Getpagesize(); native.Uint64(data[second+boltPageHeader+48:]) > native.Uint64(data[boltPageHeader+48:]) {
+					newest = second
+				}
+				clear(data[newest : newest+512])
+				return data
+			})
+		}, "not of one time"},
 		{"an empty file for a log", killed, func(t *testing.T, n *testNode) { n.patch(t, "raft.db", func([]byte) []byte { return nil }) }, "raft.db is damaged"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
