@@ -2,6 +2,7 @@ package executor
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -20,6 +21,22 @@ var notForScripts = []string{"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "
 // rebootsVariable begins the variable that tells a script how many boots of the
 // machine its step has asked for and had: 0 in its first run.
 const rebootsVariable = "MESHD_REBOOTS="
+
+// unsuccessfulVariable begins the variable that tells a script how many steps
+// before its own have ended otherwise than with success.
+const unsuccessfulVariable = "MESHD_UNSUCCESSFUL_STEPS="
+
+// stepEnvironment is what a step's scripts are told of the steps before, behind
+// what the document gives them.
+func stepEnvironment(given []string, before []StepResult, reboots int) []string {
+	unsuccessful := 0
+	for _, result := range before {
+		if result.Status != statusSuccess {
+			unsuccessful++
+		}
+	}
+	return append(slices.Clone(given), rebootsVariable+strconv.Itoa(reboots), unsuccessfulVariable+strconv.Itoa(unsuccessful))
+}
 
 const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 

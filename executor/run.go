@@ -9,7 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strconv"
+	"slices"
 	"time"
 )
 
@@ -157,7 +157,7 @@ func (j *jobRun) execute(ctx context.Context, entry *Entry, index int, resume bo
 		JobID:       j.id,
 		Name:        task.Name,
 		Inputs:      task.Inputs,
-		Environment: scriptEnvironment(os.Environ(), append(task.Environment[:len(task.Environment):len(task.Environment)], rebootsVariable+strconv.Itoa(entry.Reboots)), j.id, j.Facts),
+		Environment: scriptEnvironment(os.Environ(), stepEnvironment(task.Environment, slices.Concat(entry.Steps, j.results), entry.Reboots), j.id, j.Facts),
 		Dir:         StepDir(j.Dir, j.id, index, task.Name),
 		RunDir:      runDir(StepDir(j.Dir, j.id, index, task.Name), entry.Reboots),
 		Downloads:   cmp.Or(j.downloads, filepath.Join(j.Dir, j.id, "downloads")),

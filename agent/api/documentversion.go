@@ -36,8 +36,9 @@ const (
 	maxRunnable = 2 * maxDocumentSize
 )
 
-// reservedNames begin the names of AWS's own documents, in whatever case.
-var reservedNames = []string{"aws", "amazon", "amzn"}
+// reservedNames begin the names of AWS's own documents, and of the mesh's, in
+// whatever case.
+var reservedNames = []string{"aws", "amazon", "amzn", "fleetmesh-"}
 
 // newVersion is what a request gives for a version.
 type newVersion struct {

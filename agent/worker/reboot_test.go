@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -229,6 +230,45 @@ func TestRebootCourse(t *testing.T) {
 	} {
 		if action, in := c.course.next(settings); action != c.action || in != c.in {
 			t.Errorf("%s: %v in %v", c.name, action, in)
+		}
+	}
+}
+
+// The document behind `meshctl run --reboot`: one boot after a success, none after
+// anything else.
+func TestRunAndReboot(t *testing.T) {
+	script, _ := executor.BuiltInByName("Fleetmesh-RunShellScriptAndReboot")
+	document, _ := executor.BuiltInByName("Fleetmesh-RunDocumentAndReboot")
+	mark := filepath.Join(t.TempDir(), "mark")
+	job := func(b executor.BuiltIn, parameters map[string][]string) peer.Job {
+		job := newJob("job")
+		job.Document, job.Parameters = b.Content, parameters
+		return nesting(job, map[string]json.RawMessage{"Child:2": withParameter(shell("a", "echo {{ greeting }} >> "+mark))})
+	}
+	for name, c := range map[string]struct {
+		job     peer.Job
+		status  string
+		reboots bool
+	}{
+		"script":       {job(script, map[string][]string{"commands": {"echo x >> " + mark}}), "Success", true},
+		"ends early":   {job(script, map[string][]string{"commands": {"echo x >> " + mark, "exit 168"}}), "Success", true},
+		"fails":        {job(script, map[string][]string{"commands": {"echo x >> " + mark, "exit 169"}}), "Failed", false},
+		"takes long":   {job(script, map[string][]string{"commands": {"echo x >> " + mark, "kill -9 $$"}}), "TimedOut", false},
+		"document":     {job(document, map[string][]string{"documentName": {"Child:2"}, "documentParameters": {`{"greeting": ["hello"]}`}}), "Success", true},
+		"bad document": {job(document, map[string][]string{"documentName": {"None"}}), "Failed", false},
+	} {
+		os.Remove(mark)
+		m := newMachine(t)
+		if c.reboots {
+			m.reboots(t, 1, c.job)
+			open(t, m.config)
+		} else {
+			accept(t, open(t, m.config), c.job)
+		}
+		end := m.mesh.end(t, "job")
+		said := map[bool]string{true: "The machine was started anew.\n", false: "The machine is not started anew"}[c.reboots]
+		if end.Status != c.status || len(end.Plugins) != 2 || !strings.HasPrefix(end.Plugins[1].Stdout, said) || (ran(mark) != 1) != (name == "bad document") || (ran(m.calls) == 1) != c.reboots {
+			t.Errorf("%s: ran %d, %d calls: %+v", name, ran(mark), ran(m.calls), end)
 		}
 	}
 }

@@ -14,7 +14,7 @@ const targetUnsuccessful = "mesh:unsuccessful"
 
 // checkRetry refuses what does not go with --retry-failed.
 func (o *runOptions) checkRetry(arguments int) error {
-	if arguments > 0 || len(o.targets)+len(o.nodes)+len(o.parameters)+len(o.parameterFiles) > 0 || o.documentVersion != "" || o.executionTimeout != 0 {
+	if arguments > 0 || len(o.targets)+len(o.nodes)+len(o.parameters)+len(o.parameterFiles) > 0 || o.documentVersion != "" || o.executionTimeout != 0 || o.reboot {
 		return usagef("--retry-failed does the same command again: it goes with --max-concurrency, --max-errors, --delivery-timeout, --comment and --detach only")
 	}
 	if o.deliveryTimeout < 0 {

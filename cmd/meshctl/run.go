@@ -25,6 +25,9 @@ tag) or all. Given several times, nodes have to fit all of them.
 A COMMAND of one argument is a script line as it is; several are the words of
 one command. It runs by the document AWS-RunShellScript.
 
+With --reboot each node starts its machine anew after a success, reports that it is
+rebooting, and the command ends when it is back.
+
 Nodes that are away are waited for, until the delivery timeout. Interrupting run does
 not stop the command: it goes on in the mesh.`,
 		Example: `  meshctl run --targets tag:role=web -- uptime
@@ -58,9 +61,7 @@ not stop the command: it goes on in the mesh.`,
 	flags.StringVar(&o.comment, "comment", "", "what it is for")
 	flags.BoolVar(&o.detach, "detach", false, "print the command's id and do not wait")
 	flags.StringVar(&o.retryFailed, "retry-failed", "", "do the ended command `COMMAND-ID` again, only on the nodes where it had no success")
-	flags.StringVar(&o.reboot, "reboot", "", "not in this version")
-	flags.Lookup("reboot").NoOptDefVal = "yes"
-	flags.MarkHidden("reboot")
+	flags.BoolVar(&o.reboot, "reboot", false, "start each machine anew after a success, and wait for it")
 	cmd.RegisterFlagCompletionFunc("nodes", a.completeNodes(false))
 	return cmd
 }
@@ -74,9 +75,6 @@ func splitAtDash(cmd *cobra.Command, arguments []string) (before, after []string
 }
 
 func (a *app) run(ctx context.Context, o runOptions, documents, command []string) error {
-	if o.reboot != "" {
-		return notInThisVersion("meshctl run --reboot")
-	}
 	var in *ssm.SendCommandInput
 	var err error
 	if o.retryFailed != "" {

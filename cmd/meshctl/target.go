@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -116,7 +117,7 @@ type runOptions struct {
 	comment          string
 	detach           bool
 	retryFailed      string
-	reboot           string
+	reboot           bool
 }
 
 // shellDocument runs a COMMAND.
@@ -171,15 +172,48 @@ func sendInput(o runOptions, document string, command []string) (*ssm.SendComman
 	case slices.Contains(o.nodes, ""):
 		return nil, usagef("--nodes has an empty name")
 	}
+	version := o.documentVersion
+	if o.reboot {
+		if document, parameters, err = withReboot(document, version, parameters); err != nil {
+			return nil, err
+		}
+		version = ""
+	}
 	in := &ssm.SendCommandInput{DocumentName: &document, Targets: targets, InstanceIds: o.nodes}
 	if len(parameters) > 0 {
 		in.Parameters = parameters
 	}
-	if o.documentVersion != "" {
-		in.DocumentVersion = &o.documentVersion
+	if version != "" {
+		in.DocumentVersion = &version
 	}
 	o.limits(in)
 	return in, nil
+}
+
+// Documents that start the machine anew after what they run was successful.
+const (
+	shellRebootDocument    = "Fleetmesh-RunShellScriptAndReboot"
+	documentRebootDocument = "Fleetmesh-RunDocumentAndReboot"
+)
+
+// withReboot makes the document and parameters that run a document and then start
+// the machine anew.
+func withReboot(document, version string, parameters map[string][]string) (string, map[string][]string, error) {
+	if document == shellDocument && version == "" {
+		return shellRebootDocument, parameters, nil
+	}
+	if version != "" {
+		document += ":" + version
+	}
+	wrapped := map[string][]string{"documentName": {document}}
+	if len(parameters) > 0 {
+		text, err := json.Marshal(parameters)
+		if err != nil {
+			return "", nil, fmt.Errorf("encode the document's parameters: %w", err)
+		}
+		wrapped["documentParameters"] = []string{string(text)}
+	}
+	return documentRebootDocument, wrapped, nil
 }
 
 // send resolves the nodes' names and sends the command.

@@ -67,7 +67,7 @@ func TestNotInThisVersion(t *testing.T) {
 	m := newFakeMesh(t)
 	for _, line := range []string{
 		"parameter put --name x --value y", "parameter", "baseline list", "patch scan --targets all", "patch-group set", "window create", "window schedule --expression x",
-		"association list", "snapshot save /x", "snapshot restore /x", "run --reboot --targets all", "patch --help",
+		"association list", "snapshot save /x", "snapshot restore /x", "patch --help",
 	} {
 		r := m.run(strings.Fields(line)...)
 		if r.code != exitUsage || r.out != "" || !strings.HasSuffix(r.err, "is not in this version of fleetmesh\n") || strings.Count(r.err, "\n") != 1 {

@@ -31,7 +31,10 @@ var builtInNames = []struct {
 	name    string
 	created time.Time
 }{
+	{"AWS-RunPowerShellScript", time.Date(2026, time.November, 23, 0, 0, 0, 0, time.UTC)},
 	{"AWS-RunShellScript", time.Date(2026, time.November, 23, 0, 0, 0, 0, time.UTC)},
+	{"Fleetmesh-RunDocumentAndReboot", time.Date(2026, time.November, 23, 0, 0, 0, 0, time.UTC)},
+	{"Fleetmesh-RunShellScriptAndReboot", time.Date(2026, time.November, 23, 0, 0, 0, 0, time.UTC)},
 }
 
 var builtIns = sync.OnceValues(func() ([]BuiltIn, error) {
