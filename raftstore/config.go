@@ -46,7 +46,7 @@ type Config struct {
 	// repeated sooner. Higher: slow answers still count.
 	ElectionTimeout time.Duration
 	// LeaderLeaseTimeout is how long a leader goes on without an answer from a
-	// majority, at most HeartbeatTimeout. Default 300 ms. Lower: a leader that is
+	// majority, at most HeartbeatTimeout. Default 400 ms. Lower: a leader that is
 	// cut off refuses writes sooner. Higher: short stalls of the others do not cost
 	// the leadership.
 	LeaderLeaseTimeout time.Duration
@@ -73,7 +73,7 @@ type Config struct {
 const (
 	defaultHeartbeatTimeout   = 400 * time.Millisecond
 	defaultElectionTimeout    = 400 * time.Millisecond
-	defaultLeaderLeaseTimeout = 300 * time.Millisecond
+	defaultLeaderLeaseTimeout = 400 * time.Millisecond
 	defaultCommitTimeout      = 400 * time.Millisecond
 	defaultSnapshotThreshold  = 8192
 	defaultSnapshotInterval   = 30 * time.Second
