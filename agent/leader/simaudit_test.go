@@ -98,6 +98,9 @@ func audit(before *past, after *memory, ramp bool) error {
 		if oldErr == nil && is.Sequence < old.Sequence {
 			fault("command %s on %s: the sequence went back from %d to %d", id, node, old.Sequence, is.Sequence)
 		}
+		if is.Cancelling && is.DispatchedAt.IsZero() && is.FinishedAt.IsZero() {
+			fault("command %s: the invocation on %s is to be cancelled, was not started, and has not ended", id, node)
+		}
 		if !is.DispatchedAt.IsZero() && (oldErr != nil || old.DispatchedAt.IsZero()) {
 			starts[id]++
 		}

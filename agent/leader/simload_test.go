@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -38,7 +39,7 @@ func (s *simulation) schedule() {
 		m.kill()
 		s.after(s.upTo(20*time.Second), func() { m.boot(s.chance(0.4)) })
 	})
-	some(3, func() { s.any().freeze(s.upTo(15 * time.Second)) })
+	some(3, func() { s.any().freeze(s.upTo(25 * time.Second)) })
 	some(2, s.cut)
 	some(1, func() { s.join() })
 	some(2, s.retag)
@@ -192,8 +193,8 @@ func (s *simulation) newCommand(n int) {
 	var t raftstore.Txn
 	t.PutNewCommand(c, raftstore.CommandState{ID: c.ID, Status: "Pending", StatusDetails: "Pending"})
 	s.memory.must(t)
-	for !patient && s.chance(0.3) {
-		s.after(s.upTo(20*time.Second), func() { s.cancelCommand(c.ID) })
+	for !patient && s.chance(0.4) {
+		s.after(s.upTo([]time.Duration{time.Second, 20 * time.Second}[s.rng.IntN(2)]), func() { s.cancelCommand(c.ID) })
 	}
 }
 
@@ -314,6 +315,7 @@ func (s *simulation) prove() {
 		s.fault("the engine remembers %d commands and %d links of ended commands", len(s.leader.engine.commands), len(s.leader.engine.links))
 	}
 	for _, c := range s.commands {
+		s.proveLimits(c)
 		err := raftstore.ScanInvocations(s.memory, c.ID, "", func(i raftstore.Invocation) bool {
 			s.proveInvocation(c, &i)
 			return true
@@ -322,6 +324,28 @@ func (s *simulation) prove() {
 			s.fault("%w", err)
 		}
 	}
+}
+
+// proveLimits: a percentage of the targets is never exceeded, not even by a part of
+// one of them.
+func (s *simulation) proveLimits(c raftstore.Command) {
+	state, err := raftstore.GetCommandState(s.memory, c.ID)
+	if err != nil {
+		s.fault("%w", err)
+		return
+	}
+	var input struct{ MaxConcurrency, MaxErrors string }
+	if err := json.Unmarshal(c.Input, &input); err != nil {
+		s.fault("%w", err)
+	}
+	check := func(spec string, has, least int) {
+		digits, percent := strings.CutSuffix(spec, "%")
+		if n, _ := strconv.Atoi(digits); percent && has > least && has*100 > n*state.TargetCount {
+			s.fault("command %s: %s of %d targets became %d", c.ID, spec, state.TargetCount, has)
+		}
+	}
+	check(input.MaxConcurrency, state.MaxConcurrency, 1)
+	check(input.MaxErrors, state.MaxErrors, 0)
 }
 
 func (s *simulation) proveInvocation(c raftstore.Command, i *raftstore.Invocation) {

@@ -51,7 +51,7 @@ func (s *simulation) transmit(l *simLeader, c *call) {
 		case s.lossy(0.05): // never arrives
 			s.answered(l, s.delay(), lost)
 		case s.lossy(s.tardy): // arrives after it was given up
-			late(3 * time.Second)
+			late(4 * time.Second)
 			s.answered(l, s.delay(), lost)
 		default:
 			given := false

@@ -218,7 +218,7 @@ func (m *machine) freeze(d time.Duration) {
 		queue := m.queue
 		m.queue = nil
 		for _, read := range queue {
-			s.after(s.upTo(time.Second), read)
+			s.after(s.upTo(4*time.Second), read)
 		}
 		s.sight(m, m.up)
 	})
