@@ -147,6 +147,9 @@ func storeChild(dir string, note func(string, ...any)) error {
 			return err
 		}
 	}
+	if err := write([]*raftstore.Store{a, b}, 10); err != nil {
+		return err
+	}
 	if err := errors.Join(b.Close(), a.Close()); err != nil {
 		return err
 	}
