@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"fleetmesh/agent/peer"
-	"fleetmesh/executor"
 )
 
 func output(t *testing.T, w *Worker, in peer.OutputRequest) *peer.OutputResponse {
@@ -127,22 +126,4 @@ func TestSweep(t *testing.T) {
 	}
 	os.WriteFile(filepath.Join(dir, "go"), nil, 0o600)
 	m.end(t, "runs")
-}
-
-func TestKeepsFiles(t *testing.T) {
-	now := time.Now()
-	day := 24 * time.Hour
-	for _, c := range []struct {
-		entry executor.Entry
-		want  bool
-	}{
-		{executor.Entry{}, true},
-		{executor.Entry{Status: "Success", FinishedAt: now.Add(-2 * day)}, false},
-		{executor.Entry{Status: "Success", FinishedAt: now.Add(-2 * day), Sequence: 2, Acknowledged: 1}, true},
-		{executor.Entry{Status: "Success", FinishedAt: now.Add(-day / 2)}, true},
-	} {
-		if got := keepsFiles(&c.entry, now, day); got != c.want {
-			t.Errorf("%+v: %v", c.entry, got)
-		}
-	}
 }

@@ -8,25 +8,60 @@ import (
 	"fleetmesh/executor"
 )
 
-// sweepLoop removes what is older than its retention, once an hour.
+const (
+	// sweepInterval is how often all files are looked through for old ones;
+	// roomInterval how often it is asked whether the disk has its room.
+	sweepInterval = time.Hour
+	roomInterval  = time.Minute
+)
+
+// sweepLoop removes what is older than its retention, and the oldest where room
+// is short.
 func (w *Worker) sweepLoop() {
-	ticker := time.NewTicker(sweepInterval)
+	ticker := time.NewTicker(roomInterval)
 	defer ticker.Stop()
+	var swept time.Time
 	for {
-		w.sweep(w.config.Now())
+		if now := w.config.Now(); w.crowds() || now.Sub(swept) >= sweepInterval || now.Before(swept) {
+			swept = now
+			w.sweep(now)
+		}
 		select {
 		case <-ticker.C:
+		case <-w.crowded:
 		case <-w.ctx.Done():
 			return
 		}
 	}
 }
 
-// keepsFiles says whether a job's files must stay: it has not ended, or not
-// longer ago than the retention, or the mesh does not know of its end yet.
-func keepsFiles(entry *executor.Entry, now time.Time, retention time.Duration) bool {
-	return !entry.Finished() || entry.Unreported() || now.Sub(entry.FinishedAt) < retention
+// lack is how many bytes of the disk are missing to FreeSpace.
+func (w *Worker) lack() int64 {
+	free, err := executor.FreeBytes(w.config.Dir)
+	if err != nil || free >= uint64(w.config.FreeSpace) {
+		return 0
+	}
+	return w.config.FreeSpace - int64(free)
 }
+
+// crowds reports whether outputs take more room than they may.
+func (w *Worker) crowds() bool { return w.usage.over() || w.lack() > 0 }
+
+// hasEnded takes note of what a job has left on the disk.
+func (w *Worker) hasEnded(id string) {
+	w.usage.end(id)
+	if !w.crowds() {
+		return
+	}
+	select {
+	case w.crowded <- struct{}{}:
+	default:
+	}
+}
+
+// pins says whether a job's files must stay: it has not ended, or the mesh does
+// not know of its end yet.
+func pins(entry *executor.Entry) bool { return !entry.Finished() || entry.Unreported() }
 
 // sweep removes the files of old jobs, then forgets the ids for which nothing is
 // left to keep. Directories of jobs that the journal does not know go by their
@@ -37,17 +72,40 @@ func (w *Worker) sweep(now time.Time) {
 		w.config.Log.Error("old outputs cannot be removed", "error", err)
 		return
 	}
+	jobs := make([]jobFiles, 0, len(dirs))
+	there := make(map[string]bool, len(dirs))
+	var pinned int64
 	for _, dir := range dirs {
-		if entry := w.journal.Entry(dir.Name()); entry != nil {
-			if keepsFiles(entry, now, w.config.OutputRetention) {
-				continue
+		job := jobFiles{id: dir.Name(), bytes: w.usage.of(dir.Name())}
+		if entry := w.journal.Entry(job.id); entry != nil {
+			job.pinned, job.endedAt = pins(entry), entry.FinishedAt
+			if job.pinned && entry.Finished() {
+				pinned += job.bytes
 			}
-		} else if info, err := dir.Info(); err != nil || now.Sub(info.ModTime()) < w.config.OutputRetention {
+		} else if info, err := dir.Info(); err == nil {
+			job.endedAt = info.ModTime()
+		} else {
+			job.pinned = true
+		}
+		jobs, there[job.id] = append(jobs, job), true
+	}
+	w.usage.mu.Lock()
+	w.usage.pinned = pinned
+	rules := roomRules{retention: w.config.OutputRetention, space: w.config.OutputSpace, reserved: w.usage.reservations(), lack: w.lack()}
+	w.usage.mu.Unlock()
+	removed := outdated(jobs, now, rules)
+	for _, id := range removed {
+		if err := os.RemoveAll(filepath.Join(jobsDir(w.config.Dir), id)); err != nil {
+			w.config.Log.Error("old outputs cannot be removed", "job", id, "error", err)
 			continue
 		}
-		if err := os.RemoveAll(filepath.Join(jobsDir(w.config.Dir), dir.Name())); err != nil {
-			w.config.Log.Error("old outputs cannot be removed", "job", dir.Name(), "error", err)
-		}
+		w.usage.forget(id)
+		delete(there, id)
 	}
-	w.journal.Forget(now, func(entry *executor.Entry) bool { return !keepsFiles(entry, now, w.config.OutputRetention) })
+	if len(removed) > 0 {
+		w.config.Log.Info("removed the oldest outputs", "jobs", len(removed))
+	}
+	w.journal.Forget(now, func(entry *executor.Entry) bool {
+		return !there[entry.JobID] && (entry.Started() || now.Sub(entry.FinishedAt) >= w.config.OutputRetention)
+	})
 }

@@ -55,6 +55,12 @@ type Executor struct {
 	OutputLimit int64
 	// OutputRetention is how long a finished job's files stay. Default 30 days.
 	OutputRetention time.Duration
+	// OutputSpace is how many bytes of the disk the files of all jobs may take;
+	// beyond it the oldest go earlier. Running steps share half of it. Default 2 GiB.
+	OutputSpace int64
+	// FreeSpace is how many bytes of the disk outputs leave free; where less is, the
+	// oldest go, and steps keep little. Default 0.
+	FreeSpace int64
 	// Shim is the command line that starts a shim. Default: this program itself
 	// with ShimCommand.
 	Shim []string
@@ -79,8 +85,9 @@ type Environment struct {
 
 const (
 	defaultMaxRunning      = 5
+	defaultOutputLimit     = 64 << 20
 	defaultOutputRetention = 30 * 24 * time.Hour
-	sweepInterval          = time.Hour
+	defaultOutputSpace     = 2 << 30
 )
 
 // Worker runs this node's jobs. Open starts it, Close ends it; scripts that run
@@ -92,6 +99,9 @@ type Worker struct {
 	outbox  *outbox
 	reboots *rebooter
 	watcher *watcher
+	usage   *usage
+	// crowded has a value when the sweep is to make room.
+	crowded chan struct{}
 
 	// ctx ends when Close begins; loops are all goroutines of the worker.
 	ctx   context.Context
@@ -121,8 +131,14 @@ func Open(config Config) (*Worker, error) {
 	if config.MaxRunning <= 0 {
 		config.MaxRunning = defaultMaxRunning
 	}
+	if config.OutputLimit <= 0 {
+		config.OutputLimit = defaultOutputLimit
+	}
 	if config.OutputRetention <= 0 {
 		config.OutputRetention = defaultOutputRetention
+	}
+	if config.OutputSpace <= 0 {
+		config.OutputSpace = defaultOutputSpace
 	}
 	config.Reboot = config.Reboot.complete()
 	if err := os.MkdirAll(jobsDir(config.Dir), 0o700); err != nil {
@@ -133,8 +149,10 @@ func Open(config Config) (*Worker, error) {
 		return nil, err
 	}
 	failpoint.Hit(failpoint.WorkerOpened)
+	used := newUsage(config)
 	processes, err := executor.OpenProcesses(executor.ProcessConfig{
-		Shim: config.Shim, Spare: config.SpareShim, OutputLimit: config.OutputLimit, BootIDFile: config.BootIDFile, Log: config.Log,
+		Shim: config.Shim, Spare: config.SpareShim, OutputLimit: config.OutputLimit, Room: used.begin, FreeSpace: uint64(config.FreeSpace),
+		BootIDFile: config.BootIDFile, Log: config.Log,
 	})
 	if err != nil {
 		journal.Close()
@@ -148,6 +166,8 @@ func Open(config Config) (*Worker, error) {
 		config:    config,
 		journal:   journal,
 		watcher:   newWatcher(),
+		usage:     used,
+		crowded:   make(chan struct{}, 1),
 		running:   make(map[string]*runningJob),
 		accepting: make(map[string]chan struct{}),
 		pulse:     make(chan struct{}),
@@ -263,8 +283,13 @@ func (w *Worker) fill() {
 // start. It is called with mu held.
 func (w *Worker) launch(id string, begun bool) {
 	cancelled, cancel := context.WithCancel(context.Background())
-	if entry := w.journal.Entry(id); entry != nil && entry.Cancelling {
-		cancel()
+	if entry := w.journal.Entry(id); entry != nil {
+		if entry.Cancelling {
+			cancel()
+		}
+		if entry.Started() && !begun {
+			w.usage.resume(id)
+		}
 	}
 	w.running[id] = &runningJob{cancelled: cancelled, cancel: cancel}
 	w.loops.Go(func() {
@@ -274,6 +299,9 @@ func (w *Worker) launch(id string, begun bool) {
 			w.config.Log.Error("a job cannot go on", "job", id, "error", err)
 		}
 		w.reboots.leave(id)
+		if err == nil {
+			w.hasEnded(id)
+		}
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		delete(w.running, id)
