@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"go.yaml.in/yaml/v3"
@@ -41,6 +42,9 @@ type Config struct {
 	// GossipPort (tcp and udp) and APIPort (TLS) must be the same on all nodes.
 	GossipPort int `yaml:"gossip-port"`
 	APIPort    int `yaml:"api-port"`
+	// Peers are addresses of other nodes' gossip, host or host:port, to try besides
+	// those that this node remembers: after all nodes have got new addresses at once.
+	Peers Addresses `yaml:"peers,omitempty"`
 	// Socket is the local socket's path, mode 0600. Default: meshd.sock in DataDir.
 	Socket string `yaml:"socket,omitempty"`
 	// LogLevel is debug, info, warn or error. Debug costs some CPU and much disk.
@@ -78,6 +82,20 @@ type Config struct {
 	OutputLimit int64 `yaml:"output-limit"`
 	// OutputRetention is how long whole outputs stay on this node.
 	OutputRetention Duration `yaml:"output-retention"`
+	// OutputSpace is how many bytes of the disk the files of all jobs may take; beyond
+	// it the oldest go earlier. The steps that run share half of it.
+	OutputSpace int64 `yaml:"output-space"`
+	// FreeSpace is how many bytes of the disk outputs leave free: where less is, the
+	// oldest go, and of new ones only the first 64 KiB are kept.
+	FreeSpace int64 `yaml:"free-space"`
+
+	// CommandRetention is how long the mesh keeps an ended command. CommandSpace is
+	// how many bytes of each voter's store all ended commands may take; beyond it the
+	// oldest go earlier, but none that ended within the last hour. AuditRetention is
+	// how long audit entries stay. The leader's settings count.
+	CommandRetention Duration `yaml:"command-retention"`
+	CommandSpace     int64    `yaml:"command-space"`
+	AuditRetention   Duration `yaml:"audit-retention"`
 
 	// RebootCommand starts the machine anew when a document asks for it; /bin/sh runs
 	// it. Empty: this node does not reboot, and steps that ask for it fail.
@@ -126,6 +144,25 @@ func (d *Duration) String() string { return time.Duration(*d).String() }
 // Type names the value in help texts.
 func (d *Duration) Type() string { return "duration" }
 
+// Addresses is a list of hosts, each with a port or without.
+type Addresses []string
+
+// Set, String and Type make it a flag's value, with commas between the addresses.
+func (a *Addresses) Set(text string) error {
+	*a = nil
+	for address := range strings.SplitSeq(text, ",") {
+		if address = strings.TrimSpace(address); address != "" {
+			*a = append(*a, address)
+		}
+	}
+	return nil
+}
+
+func (a *Addresses) String() string { return strings.Join(*a, ",") }
+
+// Type names the value in help texts.
+func (a *Addresses) Type() string { return "addresses" }
+
 // DefaultConfig is what a node runs with where nothing else is said.
 func DefaultConfig() Config {
 	return Config{
@@ -140,9 +177,16 @@ func DefaultConfig() Config {
 		SpareShim:       true,
 		OutputLimit:     64 << 20,
 		OutputRetention: Duration(30 * 24 * time.Hour),
-		RebootCommand:   "shutdown -r now",
-		RebootGrace:     Duration(5 * time.Minute),
-		RebootTimeout:   Duration(5 * time.Minute),
+		OutputSpace:     2 << 30,
+		FreeSpace:       32 << 20,
+
+		CommandRetention: Duration(30 * 24 * time.Hour),
+		CommandSpace:     1 << 30,
+		AuditRetention:   Duration(400 * 24 * time.Hour),
+
+		RebootCommand: "shutdown -r now",
+		RebootGrace:   Duration(5 * time.Minute),
+		RebootTimeout: Duration(5 * time.Minute),
 	}
 }
 
@@ -169,6 +213,10 @@ func (c *Config) Overlay(path string) error {
 	}
 	return nil
 }
+
+// outputSpaceEach is the least space for the outputs of one job that runs, in
+// bytes: what is always kept of some steps, and as much for those that have ended.
+const outputSpaceEach = 1 << 20
 
 // Validate checks each value and the relations between them.
 func (c *Config) Validate() error {
@@ -205,6 +253,18 @@ func (c *Config) Validate() error {
 		return bad("output-limit must be at least 65536 bytes, not %d", c.OutputLimit)
 	case time.Duration(c.OutputRetention) < time.Hour:
 		return bad("output-retention must be at least 1h, not %s", &c.OutputRetention)
+	case c.OutputSpace < int64(c.DocumentsAtOnce)*outputSpaceEach:
+		return bad("output-space must be at least %d bytes for each of the %d documents at once, not %d", outputSpaceEach, c.DocumentsAtOnce, c.OutputSpace)
+	case c.FreeSpace < roomForJobs:
+		return bad("free-space must be at least %d bytes, below which this node takes no jobs, not %d", roomForJobs, c.FreeSpace)
+	case time.Duration(c.CommandRetention) < time.Hour:
+		return bad("command-retention must be at least 1h, not %s", &c.CommandRetention)
+	case c.CommandSpace < 16<<20:
+		return bad("command-space must be at least 16777216 bytes, not %d", c.CommandSpace)
+	case time.Duration(c.AuditRetention) < 24*time.Hour:
+		return bad("audit-retention must be at least 24h, not %s", &c.AuditRetention)
+	case c.AuditRetention < c.CommandRetention:
+		return bad("audit-retention must not be shorter than command-retention, %s: who sent a command can then be told as long as it is kept; it is %s", &c.CommandRetention, &c.AuditRetention)
 	case time.Duration(c.RebootGrace) < time.Second || time.Duration(c.RebootGrace) > 48*time.Hour:
 		return bad("reboot-grace must be 1s to 48h, not %s", &c.RebootGrace)
 	case time.Duration(c.RebootTimeout) < time.Second || time.Duration(c.RebootTimeout) > time.Hour:
@@ -228,6 +288,18 @@ func (c *Config) now() time.Time {
 		return time.Now()
 	}
 	return c.Now()
+}
+
+// gossipSeeds are Peers with their ports.
+func (c *Config) gossipSeeds() []string {
+	seeds := make([]string, 0, len(c.Peers))
+	for _, peer := range c.Peers {
+		if _, _, err := net.SplitHostPort(peer); err != nil {
+			peer = net.JoinHostPort(strings.Trim(peer, "[]"), strconv.Itoa(c.GossipPort))
+		}
+		seeds = append(seeds, peer)
+	}
+	return seeds
 }
 
 // Address is host:port of the TLS port.

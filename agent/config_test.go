@@ -89,6 +89,11 @@ func TestValidateNamesTheKey(t *testing.T) {
 		"documents-at-once": func(c *Config) { c.DocumentsAtOnce = 0 },
 		"output-limit":      func(c *Config) { c.OutputLimit = 1 },
 		"output-retention":  func(c *Config) { c.OutputRetention = 0 },
+		"output-space":      func(c *Config) { c.DocumentsAtOnce, c.OutputSpace = 20, 20<<20-1 },
+		"free-space":        func(c *Config) { c.FreeSpace = roomForJobs - 1 },
+		"command-retention": func(c *Config) { c.CommandRetention = 0 },
+		"command-space":     func(c *Config) { c.CommandSpace = 0 },
+		"audit-retention":   func(c *Config) { c.AuditRetention = c.CommandRetention - 1 },
 		"log-level":         func(c *Config) { c.LogLevel = "loud" },
 	} {
 		c := DefaultConfig()

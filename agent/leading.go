@@ -39,6 +39,7 @@ func (a *Agent) leaderConfig(store *raftstore.Store) leader.Config {
 		},
 		Settings: leader.Settings{
 			RampUp: a.config.RampUp, Voters: a.config.Voters, StandBys: a.config.StandBys, DeadAfter: time.Duration(a.config.VoterDeadAfter),
+			CommandRetention: time.Duration(a.config.CommandRetention), CommandSpace: a.config.CommandSpace, AuditRetention: time.Duration(a.config.AuditRetention),
 		},
 	}
 }

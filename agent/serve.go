@@ -41,7 +41,7 @@ func (a *Agent) openWorker() error {
 		Dir: a.dir.jobs(), NodeID: a.identity.NodeID(),
 		Executor: worker.Executor{
 			MaxRunning: a.config.DocumentsAtOnce, OutputLimit: a.config.OutputLimit,
-			OutputRetention: time.Duration(a.config.OutputRetention), SpareShim: a.config.SpareShim,
+			OutputRetention: time.Duration(a.config.OutputRetention), OutputSpace: a.config.OutputSpace, FreeSpace: a.config.FreeSpace, SpareShim: a.config.SpareShim,
 			BootIDFile: a.config.BootIDFile, PowerShell: a.config.PowerShell,
 		},
 		Reboot: worker.Reboot{

@@ -16,6 +16,7 @@ import (
 // addSettings gives a command one flag for each key of meshd.yaml.
 func addSettings(flags *pflag.FlagSet, c *agent.Config) {
 	addAddress(flags, c)
+	flags.Var(&c.Peers, "peers", "addresses of other nodes' gossip to try besides those that are remembered, when all addresses have changed")
 	flags.StringVar(&c.Socket, "socket", c.Socket, "path of the local socket (default meshd.sock in the data directory)")
 	flags.StringVar(&c.LogLevel, "log-level", c.LogLevel, "debug, info, warn or error")
 	flags.IntVar(&c.Voters, "voters", c.Voters, "how many nodes vote at rest: 1, 3 or 5 (the leader's setting counts)")
@@ -28,6 +29,11 @@ func addSettings(flags *pflag.FlagSet, c *agent.Config) {
 	flags.BoolVar(&c.SpareShim, "spare-shim", c.SpareShim, "keep one process started ahead, so that scripts start sooner")
 	flags.Int64Var(&c.OutputLimit, "output-limit", c.OutputLimit, "bytes of a step's stdout, and of its stderr, that are kept")
 	flags.Var(&c.OutputRetention, "output-retention", "how long whole outputs stay on this node")
+	flags.Int64Var(&c.OutputSpace, "output-space", c.OutputSpace, "bytes of the disk that all outputs may take; beyond it the oldest go")
+	flags.Int64Var(&c.FreeSpace, "free-space", c.FreeSpace, "bytes of the disk that outputs leave free")
+	flags.Var(&c.CommandRetention, "command-retention", "how long the mesh keeps ended commands (the leader's setting counts)")
+	flags.Int64Var(&c.CommandSpace, "command-space", c.CommandSpace, "bytes of the store that ended commands may take; beyond it the oldest go (the leader's setting counts)")
+	flags.Var(&c.AuditRetention, "audit-retention", "how long the mesh keeps audit entries (the leader's setting counts)")
 	flags.StringVar(&c.RebootCommand, "reboot-command", c.RebootCommand, "what starts the machine anew when a document asks for it; empty: nothing does")
 	flags.Var(&c.RebootGrace, "reboot-grace", "how long a reboot waits for other documents that run on this node")
 	flags.Var(&c.RebootTimeout, "reboot-timeout", "how long the machine may take to go down, for each of three attempts")
