@@ -106,7 +106,7 @@ func Open(config Config, log *slog.Logger) (_ *Agent, err error) {
 	if a.gate.Roster().IsRemoved(identity.Identity().PublicKey) {
 		return nil, ErrRemoved
 	}
-	peers := peer.Config{Credentials: identity, Gate: a.gate, Log: a.log.With("part", "peer"), Now: a.certificateTime, Clock: a.clock}
+	peers := peer.Config{Credentials: identity, Gate: a.gate, Log: a.log.With("part", "peer"), Now: a.certificateTime, Clock: a.clock, Where: a.where}
 	a.client = peer.NewClient(peers)
 	if err = a.openWorker(); err != nil {
 		return nil, err
@@ -146,6 +146,14 @@ func (a *Agent) certificateTime() time.Time {
 		return a.clock.Now()
 	}
 	return a.clock.Own()
+}
+
+// where is the address at which gossip sees a node.
+func (a *Agent) where(nodeID string) string {
+	if g := a.gossip.Load(); g != nil {
+		return g.Where(nodeID)
+	}
+	return ""
 }
 
 // spawn runs fn on a goroutine that Close waits for; fn ends when a.ctx does or
@@ -234,6 +242,7 @@ func (a *Agent) reseed() {
 			a.log.Warn("read the enrolled nodes", "error", err)
 		}
 	}
+	seeds = append(seeds, a.config.gossipSeeds()...)
 	slices.Sort(seeds)
 	g.SetSeeds(slices.Compact(seeds))
 }

@@ -20,6 +20,13 @@ func (a *Agent) leaderConfig(store *raftstore.Store) leader.Config {
 		NodeID: a.identity.NodeID(), Store: store, Peers: a.client, Members: a.gossip.Load(), Gate: a.gate,
 		Log: a.log.With("part", "leader"), Now: a.clock.Now, Clock: a.clock,
 		Platforms: documentPlatforms,
+		LastSeen: func(nodeID string) time.Time {
+			at := a.gossip.Load().LastSeen(nodeID)
+			if at.IsZero() {
+				return at
+			}
+			return at.Add(a.clock.Now().Sub(a.clock.Own())) // gossip goes by this machine's clock
+		},
 		MeshKey: func() pki.MeshKey {
 			key, _ := a.identity.MeshKey() // a node that holds the store has it
 			return key

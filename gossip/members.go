@@ -79,6 +79,28 @@ func (g *Gossip) Alive(nodeID string) bool {
 	return m != nil && m.alive
 }
 
+// LastSeen is when this node ceased to count another as alive; zero for the living
+// and for nodes that it has never heard of.
+func (g *Gossip) LastSeen(nodeID string) time.Time {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if m := g.members[nodeID]; m != nil && !m.alive {
+		return m.lastSeen
+	}
+	return time.Time{}
+}
+
+// Where is host:port of the TLS port of a living node, as it announces it, "" for
+// any other.
+func (g *Gossip) Where(nodeID string) string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if m := g.members[nodeID]; m != nil && m.alive {
+		return m.meta.Address
+	}
+	return ""
+}
+
 // Subscribe returns a channel that becomes readable after anything in Members has
 // changed since it was last read ("look again"), and the function that ends it.
 // The channel is never closed.

@@ -13,6 +13,9 @@ import (
 const (
 	lastPingPause = time.Second
 	lastPingBatch = 200
+	// lastPingExact is how old a record may be, compared with what this node has seen,
+	// before it is mended: leaders see a node go at slightly different moments.
+	lastPingExact = time.Minute
 )
 
 // keepLastPing writes down when a node was last known alive, once it is lost. It
@@ -55,7 +58,8 @@ func keepLastPing(ctx context.Context, cfg Config) error {
 }
 
 // noticeLost moves the nodes that are alive no more from alive to lost, with the
-// present: that is when gossip gave them up.
+// present: that is when gossip gave them up. Those that were given up while nobody
+// led are lost since then.
 func noticeLost(cfg Config, alive, lost map[string]time.Time) error {
 	now := cfg.Now().UTC()
 	return cfg.Store.View(func(r raftstore.Reader) error {
@@ -68,6 +72,10 @@ func noticeLost(cfg Config, alive, lost map[string]time.Time) error {
 			case was:
 				lost[n.ID] = now
 				delete(alive, n.ID)
+			case cfg.LastSeen != nil:
+				if at := cfg.LastSeen(n.ID).UTC(); at.After(n.LastPing.Add(lastPingExact)) {
+					lost[n.ID] = at
+				}
 			}
 			return true
 		})

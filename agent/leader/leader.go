@@ -69,15 +69,18 @@ type Gate interface {
 	Update(roster raftstore.Roster) (changed bool, err error)
 }
 
-// Config is what a Leader works with. All fields but Platforms, Settings, Now and
-// Clock are required.
+// Config is what a Leader works with. All fields but Platforms, LastSeen, Settings, Now
+// and Clock are required.
 type Config struct {
 	NodeID  string
 	Store   Store
 	Peers   Peers
 	Members Members
-	Gate    Gate
-	Log     *slog.Logger
+	// LastSeen is when this node's gossip ceased to see a node, zero when it never saw
+	// it. It may be nil.
+	LastSeen func(nodeID string) time.Time
+	Gate     Gate
+	Log      *slog.Logger
 	// Now is the scheduling clock; nil is the system's.
 	Now func() time.Time
 	// Clock is where Now comes from. This node tells the mesh's time by it while it

@@ -219,6 +219,27 @@ func TestLastPingIsWrittenWhenANodeIsLost(t *testing.T) {
 	})
 }
 
+// TestLastPingOfANodeThatDiedWithoutALeader: the next leader writes down when its
+// gossip ceased to see it.
+func TestLastPingOfANodeThatDiedWithoutALeader(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 1, brisk)
+	const dead = "mi-dead0000000000000"
+	at := time.Now().Add(-time.Hour).UTC()
+	r.mu.Lock()
+	r.gone = map[string]time.Time{dead: at}
+	r.mu.Unlock()
+	r.apply(func(raftstore.Reader) (raftstore.Txn, error) {
+		var t raftstore.Txn
+		t.PutNode(raftstore.Node{ID: dead, PublicKey: "key-dead", Address: "127.0.0.1:1", LastPing: at.Add(-24 * time.Hour)})
+		return t, nil
+	})
+	eventually(t, "the time of the last ping", func() bool {
+		var node raftstore.Node
+		return r.view(func(v raftstore.Reader) (err error) { node, err = raftstore.GetNode(v, dead); return err }) && node.LastPing.Equal(at)
+	})
+}
+
 func TestOldAnswersAreSwept(t *testing.T) {
 	r := newRig(t, 1, brisk)
 	r.apply(func(raftstore.Reader) (t raftstore.Txn, err error) {

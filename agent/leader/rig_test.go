@@ -34,6 +34,8 @@ type rig struct {
 	mu       sync.Mutex
 	nodes    map[string]*rigNode
 	watchers map[chan struct{}]struct{}
+	// gone is when gossip ceased to see nodes; it is set before they are enrolled.
+	gone map[string]time.Time
 	// reporting are the nodes' outboxes; they end with the test.
 	reporting sync.WaitGroup
 }
@@ -164,6 +166,7 @@ func (n *rigNode) open(first *raftstore.Txn) {
 	n.store = store
 	n.leader = leader.New(leader.Config{
 		NodeID: n.id, Store: store, Peers: (*rigPeers)(n), Members: n.rig, Gate: n, Log: out,
+		LastSeen:      func(nodeID string) time.Time { n.rig.mu.Lock(); defer n.rig.mu.Unlock(); return n.rig.gone[nodeID] },
 		MeshKey:       func() pki.MeshKey { return pki.MeshKey{1} },
 		OpenGossipKey: func(k raftstore.GossipKey) ([]byte, error) { return k.Sealed, nil },
 		NewGossipKey:  func() (raftstore.GossipKey, error) { return sealed([]byte(time.Now().String())), nil },

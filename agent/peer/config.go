@@ -42,6 +42,10 @@ type Config struct {
 	Log         *slog.Logger
 	// Now is the clock that certificates are judged by; nil is the system's.
 	Now func() time.Time
+	// Where is the address at which a node was last heard of, "" when nowhere: it is
+	// tried too where a node should be elsewhere. Who answers there must prove who it
+	// is, as everywhere. It may be nil.
+	Where func(nodeID string) (address string)
 	// Clock learns from calls what other nodes' clocks say, and the mesh's time. It
 	// may be nil.
 	Clock *clock.Clock

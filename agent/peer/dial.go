@@ -50,9 +50,64 @@ func (d *dialer) dialPooled(ctx context.Context, _, addr string) (net.Conn, erro
 	if err != nil {
 		return nil, err
 	}
-	return d.dial(ctx, key.address, protocolPeer, func(v *rosterView, p presented) error {
+	return d.dialNode(ctx, key.nodeID, key.address, protocolPeer, func(v *rosterView, p presented) error {
 		return mayServe(key.to, key.nodeID, v, d.cfg.Credentials.Identity(), p, d.cfg.now())
 	})
+}
+
+// elsewhereAfter is how long the address at which a node should be is tried alone.
+const elsewhereAfter = 300 * time.Millisecond
+
+// dialNode is dial to the node that should be at address. When it is not reached
+// there soon, it is also tried where it was last heard of: an address may change
+// before anybody could tell the mesh, as on all voters at once.
+func (d *dialer) dialNode(ctx context.Context, nodeID, address, protocol string, check func(*rosterView, presented) error) (net.Conn, error) {
+	elsewhere := ""
+	if d.cfg.Where != nil && nodeID != "" {
+		elsewhere = d.cfg.Where(nodeID)
+	}
+	if elsewhere == "" || elsewhere == address {
+		return d.dial(ctx, address, protocol, check)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	type result struct {
+		conn net.Conn
+		err  error
+	}
+	results := make(chan result, 2)
+	first := make(chan struct{})
+	go func() {
+		conn, err := d.dial(ctx, address, protocol, check)
+		if err != nil {
+			close(first)
+		}
+		results <- result{conn, err}
+	}()
+	go func() {
+		select {
+		case <-first:
+		case <-time.After(elsewhereAfter):
+		case <-ctx.Done():
+		}
+		conn, err := d.dial(ctx, elsewhere, protocol, check)
+		results <- result{conn, err}
+	}()
+	won := <-results
+	if won.err != nil {
+		second := <-results
+		second.err = errors.Join(won.err, second.err)
+		if second.conn != nil {
+			second.err = nil
+		}
+		return second.conn, second.err
+	}
+	go func() { // the slower one ends with ctx
+		if lost := <-results; lost.conn != nil {
+			_ = lost.conn.Close()
+		}
+	}()
+	return won.conn, nil
 }
 
 // dial connects, shakes hands and takes the connection into the set: from then on
@@ -150,7 +205,14 @@ func generationOf(chain [][]byte) string {
 func (c *Client) DialRaft(ctx context.Context, address string) (net.Conn, error) {
 	ctx, cancel := c.bound(ctx)
 	defer cancel()
-	conn, err := c.dialer.dial(ctx, address, protocolRaft, func(v *rosterView, p presented) error {
+	nodeID := ""
+	for _, m := range c.cfg.Gate.Roster().Members {
+		if m.Address == address {
+			nodeID = m.NodeID
+		}
+	}
+	conn, err := c.dialer.dialNode(ctx, nodeID, address, protocolRaft, func(v *rosterView, p presented) error {
+		// Elsewhere too it must be that member.
 		if m, ok := v.members[p.id.NodeID]; ok && m.Address != address {
 			return fmt.Errorf("node %s answers at %s and belongs at %s", p.id.NodeID, address, m.Address)
 		}
