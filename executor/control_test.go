@@ -176,8 +176,29 @@ func TestFirstCharacters(t *testing.T) {
 	}
 	path := filepath.Join(t.TempDir(), "stdout")
 	os.WriteFile(path, []byte(strings.Repeat("€", 30000)), 0o600)
-	if text, size, err := excerpt(path, StdoutCharacters); err != nil || size != 90000 || text != strings.Repeat("€", 24000) {
+	if text, size, err := excerpt(path, StdoutCharacters); err != nil || size != 90000 || text != strings.Repeat("€", 24000-20)+"--output truncated--" {
 		t.Errorf("excerpt of %d bytes: %d characters, %v", size, utf8.RuneCountInString(text), err)
+	}
+	os.WriteFile(path, []byte(strings.Repeat("€", 24000)), 0o600)
+	if text, _, err := excerpt(path, StdoutCharacters); err != nil || text != strings.Repeat("€", 24000) {
+		t.Errorf("an output that is just shown whole: %d characters, %v", utf8.RuneCountInString(text), err)
+	}
+}
+
+func TestTruncate(t *testing.T) {
+	for _, c := range []struct {
+		in    string
+		count int
+		want  string
+	}{
+		{"", 0, ""}, {"abc", 3, "abc"}, {"€€€", 3, "€€€"},
+		{strings.Repeat("€", 31), 30, strings.Repeat("€", 10) + TruncatedMark},
+		{strings.Repeat("a", 21), 20, TruncatedMark}, {strings.Repeat("a", 21), 3, "--o"}, {"a", 0, ""},
+		{Truncate(strings.Repeat("a", 50), 40), 30, "aaaaaaaaaa" + TruncatedMark},
+	} {
+		if got := Truncate(c.in, c.count); got != c.want {
+			t.Errorf("%d of %q: %q, want %q", c.count, c.in, got, c.want)
+		}
 	}
 }
 

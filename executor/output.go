@@ -16,6 +16,9 @@ import (
 const (
 	StdoutCharacters = 24000
 	StderrCharacters = 8000
+	// TruncatedMark ends an output of which the API shows not all; its characters
+	// are among those that are shown.
+	TruncatedMark = "--output truncated--"
 )
 
 // StepDir is the directory of a step: its script, its outputs stdout and stderr,
@@ -46,8 +49,8 @@ func pathPart(name string) string {
 	return clean[:min(len(clean), 64)]
 }
 
-// excerpt returns the first characters of a file as valid UTF-8, and the size of
-// the file; a missing file is an empty one.
+// excerpt returns the first characters of a file as valid UTF-8, marked where it
+// has more, and the size of the file; a missing file is an empty one.
 func excerpt(path string, characters int) (text string, size int64, err error) {
 	file, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -61,12 +64,25 @@ func excerpt(path string, characters int) (text string, size int64, err error) {
 	if err != nil {
 		return "", 0, err
 	}
-	// No character takes more bytes than UTFMax, so this is always enough.
-	data, err := io.ReadAll(io.LimitReader(file, int64(characters)*utf8.UTFMax))
+	// No character takes more bytes than UTFMax, so this is always enough to see
+	// whether there is one more.
+	data, err := io.ReadAll(io.LimitReader(file, int64(characters+1)*utf8.UTFMax))
 	if err != nil {
 		return "", info.Size(), err
 	}
-	return firstCharacters(data, characters), info.Size(), nil
+	return Truncate(firstCharacters(data, characters+1), characters), info.Size(), nil
+}
+
+// Truncate returns at most count characters of s: where it cuts, TruncatedMark is
+// the last of them.
+func Truncate(s string, count int) string {
+	if len(s) <= count || utf8.RuneCountInString(s) <= count {
+		return s
+	}
+	if count <= len(TruncatedMark) {
+		return TruncatedMark[:max(count, 0)]
+	}
+	return firstCharacters([]byte(s), count-len(TruncatedMark)) + TruncatedMark
 }
 
 // firstCharacters returns at most count characters; every byte that is no part

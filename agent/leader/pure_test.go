@@ -313,8 +313,11 @@ func TestReportsAreBounded(t *testing.T) {
 	if !is.FinishedAt.Equal(noon) {
 		t.Errorf("an impossible time was kept: %v", is.FinishedAt)
 	}
-	if n := len([]rune(is.Plugins[0].Stdout)); n != maxStdout {
-		t.Errorf("stdout has %d characters", n)
+	if out := is.Plugins[0].Stdout; len([]rune(out)) != maxStdout || !strings.HasSuffix(out, "ü--output truncated--") {
+		t.Errorf("stdout has %d characters and ends %q", len([]rune(out)), out[len(out)-30:])
+	}
+	if out := fit(raftstore.Invocation{Plugins: is.Plugins[:10]}).Plugins[9].Stdout; !strings.HasSuffix(out, "ü--output truncated--") || len(out) >= len(is.Plugins[9].Stdout) {
+		t.Errorf("stdout of one of ten steps has %d bytes and ends %q", len(out), out[len(out)-30:])
 	}
 	txn := invocationTxn(is)
 	if size := sizeOf(txn); size > maxRecord+4096 {

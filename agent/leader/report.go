@@ -11,14 +11,15 @@ import (
 	"unicode/utf8"
 
 	"fleetmesh/agent/peer"
+	"fleetmesh/executor"
 	"fleetmesh/raftstore"
 )
 
 // Limits of what a report may put into a record, in characters. A node keeps to
 // them; one that does not is cut.
 const (
-	maxStdout  = 24_000
-	maxStderr  = 8_000
+	maxStdout  = executor.StdoutCharacters
+	maxStderr  = executor.StderrCharacters
 	maxReason  = 2_000
 	maxPlugins = 200
 	maxName    = 256
@@ -140,7 +141,7 @@ func boundPlugins(plugins []raftstore.PluginResult, now time.Time) []raftstore.P
 	plugins = slices.Clone(plugins[:min(len(plugins), maxPlugins)])
 	for i := range plugins {
 		p := &plugins[i]
-		p.Stdout, p.Stderr = first(p.Stdout, maxStdout), first(p.Stderr, maxStderr)
+		p.Stdout, p.Stderr = executor.Truncate(p.Stdout, maxStdout), executor.Truncate(p.Stderr, maxStderr)
 		p.StartedAt, p.FinishedAt = sane(p.StartedAt, now), sane(p.FinishedAt, now)
 		p.Name, p.Status, p.StatusDetails = first(p.Name, maxName), first(p.Status, maxName), first(p.StatusDetails, maxName)
 	}
@@ -165,7 +166,7 @@ func fit(i raftstore.Invocation) raftstore.Invocation {
 	for keep := maxStdout / 2; keep > 0 && encodedSize(i) > maxRecord; keep /= 2 {
 		i.Plugins = slices.Clone(i.Plugins)
 		for p := range i.Plugins {
-			i.Plugins[p].Stdout, i.Plugins[p].Stderr = first(i.Plugins[p].Stdout, keep), first(i.Plugins[p].Stderr, keep)
+			i.Plugins[p].Stdout, i.Plugins[p].Stderr = executor.Truncate(i.Plugins[p].Stdout, keep), executor.Truncate(i.Plugins[p].Stderr, keep)
 		}
 	}
 	for len(i.Plugins) > 0 && encodedSize(i) > maxRecord {

@@ -68,7 +68,7 @@ func fitReport(report *peer.JobReport, limit int) int {
 	for keep := executor.StdoutCharacters / 2; size > limit && keep > 0; keep /= 2 {
 		for i := range report.Plugins {
 			p := &report.Plugins[i]
-			p.Stdout, p.Stderr = firstRunes(p.Stdout, keep), firstRunes(p.Stderr, keep)
+			p.Stdout, p.Stderr = executor.Truncate(p.Stdout, keep), executor.Truncate(p.Stderr, keep)
 		}
 		size = encodedSize(report)
 	}
@@ -81,16 +81,6 @@ func encodedSize(report *peer.JobReport) int {
 		return 0 // strings, numbers and times: it cannot be
 	}
 	return len(data)
-}
-
-func firstRunes(s string, count int) string {
-	for i := range s {
-		if count == 0 {
-			return s[:i]
-		}
-		count--
-	}
-	return s
 }
 
 // batch returns how many of reports, in order, go into one call: at least one,

@@ -154,7 +154,7 @@ func (a *app) failureText(ctx context.Context, c *client, commandID string, i me
 			}
 			writeOutput(&b, "stderr", aws.ToString(out.StandardErrorContent))
 			writeOutput(&b, "stdout", aws.ToString(out.StandardOutputContent))
-			cut = cut || len([]rune(aws.ToString(out.StandardErrorContent))) >= maxStderr || len([]rune(aws.ToString(out.StandardOutputContent))) >= maxStdout
+			cut = cut || strings.HasSuffix(aws.ToString(out.StandardErrorContent), truncatedMark) || strings.HasSuffix(aws.ToString(out.StandardOutputContent), truncatedMark)
 		}
 	}
 	if cut {
@@ -163,11 +163,9 @@ func (a *app) failureText(ctx context.Context, c *client, commandID string, i me
 	return b.String()
 }
 
-// What the API keeps of an output, in characters; the whole is on the node.
-const (
-	maxStdout = 24000
-	maxStderr = 8000
-)
+// truncatedMark ends an output of which the API has not all; the whole is on the
+// node.
+const truncatedMark = "--output truncated--"
 
 // writeOutput writes a script's output, indented, so that it cannot be taken for
 // ours.
