@@ -174,6 +174,8 @@ func (s *planSimulation) execute(p step) {
 func (s *planSimulation) judge(p step, node quorumNode, enrolled bool, before []quorumNode) {
 	after := s.voting()
 	lost := len(after) < len(before)
+	good := enrolled && !node.memberOnly && node.alive && !node.empty
+	silent := slices.ContainsFunc(before, func(v quorumNode) bool { return !v.alive && v.id != s.self })
 	switch {
 	case !s.works() && p.kind != stepHandOver:
 		s.fail("%s %s (%s) loses the quorum", p.kind, p.nodeID, p.why)
@@ -189,7 +191,9 @@ func (s *planSimulation) judge(p step, node quorumNode, enrolled bool, before []
 		s.fail("%s takes its leader's vote", p.kind)
 	case lost && enrolled && !node.memberOnly && !node.alive && !node.empty && len(after)%2 == 0:
 		s.fail("%s %s (%s) makes the quorum even because of silence", p.kind, p.nodeID, p.why)
-	case lost && enrolled && !node.memberOnly && node.alive && !node.empty && len(after)%2 == 0 && len(before) <= s.voters:
+	case lost && good && silent:
+		s.fail("%s %s (%s) takes a good voter while another is silent", p.kind, p.nodeID, p.why)
+	case lost && good && len(after)%2 == 0 && len(before) <= s.voters:
 		s.fail("%s %s (%s) takes a good voter and leaves an even number", p.kind, p.nodeID, p.why)
 	}
 }
@@ -349,10 +353,15 @@ func (s *planSimulation) rest() {
 	if want < 3 {
 		return
 	}
+	in := map[string]int{}
+	for _, v := range voters {
+		in[v.zone]++
+	}
 	for _, n := range s.nodes {
-		at := s.server(n.id)
-		if !n.memberOnly && (at < 0 || !s.servers[at].Voter) && spreads(voters, n) {
-			s.fail("%s of zone %q would spread the voters better", n.id, n.zone)
+		for zone, count := range in {
+			if at := s.server(n.id); !n.memberOnly && (at < 0 || !s.servers[at].Voter) && count-in[n.zone] >= 2 {
+				s.fail("%d voters in zone %q, %d in %q, where %s could vote", count, zone, in[n.zone], n.zone, n.id)
+			}
 		}
 	}
 }
