@@ -112,7 +112,9 @@ func TestPowerLossOfInit(t *testing.T) {
 }
 
 func (m *mesh) cutInit(t *testing.T, r *recording, args func(dir string) []string) {
-	last := r.moments().all
+	all := r.moments().all
+	end := all[len(all)-1] // init answers
+	r.stages = []int{end}
 	var one sync.Mutex // runs the mesh: there is one address
 	running := 1
 	r.try(t, enrolCuts(), func(ctx context.Context, c cut, dir string) error {
@@ -121,7 +123,7 @@ func (m *mesh) cutInit(t *testing.T, r *recording, args func(dir string) []strin
 		if err != nil {
 			return err
 		}
-		if c.at > last[len(last)-1] && !finished {
+		if c.at > end && !finished {
 			return errors.New("init had answered, and the node is not there")
 		}
 		one.Lock()
@@ -190,14 +192,16 @@ func TestPowerLossOfJoin(t *testing.T) {
 	if answered < 0 {
 		t.Fatal("the trace does not show the gate's first roster")
 	}
-	last := r.moments().all
+	all := r.moments().all
+	end := all[len(all)-1] // join answers
+	r.stages = []int{answered - 1, end}
 	r.try(t, enrolCuts(), func(ctx context.Context, c cut, dir string) error {
 		node := filepath.Join(dir, "node")
 		finished, err := again(ctx, filepath.Join(m.bin, "meshd"), node, args(node))
 		if err != nil {
 			return err
 		}
-		if c.at > last[len(last)-1] && !finished {
+		if c.at > end && !finished {
 			return errors.New("join had answered, and the node is not there")
 		}
 		now, err := identityOf(node)

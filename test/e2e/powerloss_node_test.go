@@ -80,6 +80,12 @@ func TestPowerLossOfANode(t *testing.T) {
 			t.Errorf("the model knows nothing of %s", path)
 		}
 	}
+	for _, a := range answers {
+		later := slices.IndexFunc(r.events, func(e powerloss.Event) bool { return e.At.After(a.at) })
+		if later >= 0 {
+			r.stages = append(r.stages, later-1)
+		}
+	}
 	number := max(1, *cuts/20)
 	if *cutSeed != 0 {
 		number = 1
