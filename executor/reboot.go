@@ -8,6 +8,9 @@ import (
 
 // Rebooter starts the machine anew for steps that ask for it.
 type Rebooter interface {
+	// Prepare is called before a job's wish is made durable: from then on no other job
+	// begins. withdraw takes it back, where the wish could not be written.
+	Prepare(jobID string) (withdraw func())
 	// Reboot has the machine started anew for a job whose wish is durable. Each
 	// attempt it makes durable as well, before it is made. It returns ErrDetached
 	// when ctx ends, as it does when the machine goes down; a sentence when the
@@ -74,6 +77,7 @@ func (j *jobRun) askReboot(entry *Entry, index int, outcome Outcome) error {
 		if len(j.results) > 0 {
 			records = append([]Record{{Kind: RecordStep, JobID: j.id, At: records[0].At, Results: j.results}}, records...)
 		}
+		withdraw := j.Rebooter.Prepare(j.id)
 		err := j.Journal.Append(records...)
 		if err == nil {
 			if outcome.Journaled != nil {
@@ -82,6 +86,7 @@ func (j *jobRun) askReboot(entry *Entry, index int, outcome Outcome) error {
 			j.durable()
 			return nil
 		}
+		withdraw()
 		if !errors.Is(err, ErrJournalWrite) {
 			return fmt.Errorf("journal that job %s asks for a reboot: %w", j.id, err)
 		}

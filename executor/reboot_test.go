@@ -84,6 +84,8 @@ type fakeMachine struct {
 	reboot func() (string, error)
 }
 
+func (m *fakeMachine) Prepare(string) func() { return func() {} }
+
 func (m *fakeMachine) Reboot(context.Context, context.Context, string) (string, error) {
 	m.asked++
 	return m.reboot()

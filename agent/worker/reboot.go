@@ -102,6 +102,14 @@ func (b *rebooter) look() {
 	}
 }
 
+// Prepare is what the runner of a job calls; see executor.Rebooter.
+func (b *rebooter) Prepare(jobID string) (withdraw func()) {
+	b.worker.mu.Lock()
+	defer b.worker.mu.Unlock()
+	b.join(jobID)
+	return func() { b.leave(jobID) }
+}
+
 // Reboot is what the runner of a job calls; see executor.Rebooter.
 func (b *rebooter) Reboot(ctx, cancelled context.Context, jobID string) (string, error) {
 	entry := b.worker.journal.Entry(jobID)
@@ -130,6 +138,7 @@ func (b *rebooter) Reboot(ctx, cancelled context.Context, jobID string) (string,
 // are those since something was, negative when it was not yet.
 type rebootCourse struct {
 	waiting    int // jobs that ask for it
+	coming     int // jobs whose wish is being written, or has just been given up
 	others     int // other jobs that run
 	unreported int // waiting jobs of which the mesh does not know that they wait
 	attempts   int // that were made for the job with the most
@@ -158,6 +167,8 @@ func (c rebootCourse) next(s Reboot) (action rebootAction, in time.Duration) {
 	switch {
 	case c.tried >= 0 && c.tried < pause:
 		return rebootWait, pause - c.tried // it may go down at any moment
+	case c.waiting == 0 && c.coming > 0:
+		return rebootWait, s.Grace // they tell
 	case c.waiting == 0:
 		return rebootRelease, 0
 	case c.ready < 0 && c.others > 0 && c.asked < s.Grace:
@@ -206,18 +217,22 @@ func (b *rebooter) course(now time.Time) rebootCourse {
 		}
 		return now.Sub(t)
 	}
-	c := rebootCourse{waiting: len(b.waiting), others: len(w.accepting), failed: b.failure != "", asked: since(b.since), ready: since(b.ready), tried: since(b.tried)}
+	c := rebootCourse{others: len(w.accepting), failed: b.failure != "", asked: since(b.since), ready: since(b.ready), tried: since(b.tried)}
 	for id := range w.running {
 		if b.waiting[id] == nil {
 			c.others++
 		}
 	}
 	for id := range b.waiting {
-		if entry := w.journal.Entry(id); entry != nil {
-			c.attempts = max(c.attempts, entry.Attempts)
-			if entry.Unreported() {
-				c.unreported++
-			}
+		entry := w.journal.Entry(id)
+		if entry == nil || !entry.Rebooting {
+			c.coming++
+			continue
+		}
+		c.waiting++
+		c.attempts = max(c.attempts, entry.Attempts)
+		if entry.Unreported() {
+			c.unreported++
 		}
 	}
 	return c

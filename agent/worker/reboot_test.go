@@ -214,6 +214,8 @@ func TestRebootCourse(t *testing.T) {
 		in     time.Duration
 	}{
 		{"nobody asks", rebootCourse{asked: never, ready: never, tried: never}, rebootRelease, 0},
+		{"a wish is being written", rebootCourse{coming: 1, asked: 1, ready: never, tried: never}, rebootWait, time.Minute},
+		{"one more is being written", rebootCourse{waiting: 1, coming: 1, asked: 1, ready: never, tried: never}, rebootReady, 0},
 		{"others run", rebootCourse{waiting: 1, others: 2, asked: 20 * time.Second, ready: never, tried: never}, rebootWait, 40 * time.Second},
 		{"others run too long", rebootCourse{waiting: 1, others: 2, asked: time.Minute, ready: never, tried: never}, rebootReady, 0},
 		{"nobody else runs", rebootCourse{waiting: 1, ready: never, tried: never}, rebootReady, 0},
