@@ -105,7 +105,7 @@ func TestPowerLossOfANode(t *testing.T) {
 		}
 		return nil
 	}})
-	for range 2 {
+	for range 3 {
 		seed := rand.Uint64()
 		c := cut{seed: seed, at: len(r.events), image: disk.Cut(rand.New(rand.NewPCG(seed, 1))), notes: r.notesBefore(len(r.events))}
 		if err := r.check(t.Context(), c, func(ctx context.Context, c cut, dir string) error {
