@@ -35,13 +35,15 @@ func (w *Worker) sweepLoop() {
 	}
 }
 
-// lack is how many bytes of the disk are missing to FreeSpace.
+// lack is how many bytes of the disk are missing to what the sweep keeps free: by
+// half more than FreeSpace, where steps stop, so that the next step has some room.
 func (w *Worker) lack() int64 {
+	want := uint64(w.config.FreeSpace + w.config.FreeSpace/2)
 	free, err := executor.FreeBytes(w.config.Dir)
-	if err != nil || free >= uint64(w.config.FreeSpace) {
+	if err != nil || free >= want {
 		return 0
 	}
-	return w.config.FreeSpace - int64(free)
+	return int64(want - free)
 }
 
 // crowds reports whether outputs take more room than they may.

@@ -58,8 +58,9 @@ type Executor struct {
 	// OutputSpace is how many bytes of the disk the files of all jobs may take;
 	// beyond it the oldest go earlier. Running steps share half of it. Default 2 GiB.
 	OutputSpace int64
-	// FreeSpace is how many bytes of the disk outputs leave free; where less is, the
-	// oldest go, and steps keep little. Default 0.
+	// FreeSpace is how many bytes of the disk outputs leave free: where less is, steps
+	// keep little. Where less than one and a half times of it is, the oldest outputs
+	// go. Default 0.
 	FreeSpace int64
 	// Shim is the command line that starts a shim. Default: this program itself
 	// with ShimCommand.
