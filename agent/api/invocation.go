@@ -356,7 +356,9 @@ func describeStep(command raftstore.Command, in *ssm.SendCommandInput, i raftsto
 	}
 	out.StandardOutputContent = aws.String(firstCharacters(p.Stdout, maxStdout))
 	out.StandardErrorContent = aws.String(firstCharacters(p.Stderr, maxStderr))
-	if i.Reason != "" && p.Stderr == "" && (ended || i.Terminal()) {
+	// The reason is that of the invocation's end: a step that was successful among
+	// several is not what it tells of.
+	if i.Reason != "" && p.Stderr == "" && i.Terminal() && (len(i.Plugins) == 1 || p.Status != string(types.CommandPluginStatusSuccess)) {
 		out.StandardErrorContent = aws.String(firstCharacters(i.Reason, maxStderr))
 	}
 	if !p.StartedAt.IsZero() {
