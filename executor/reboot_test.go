@@ -121,6 +121,7 @@ func TestRebootsAtAnyCrash(t *testing.T) {
 		d := newMemoryDisk()
 		const wanted = 3 // boots that the second step asks for
 		boot, dead := 0, false
+		dir := t.TempDir() // of all lives: the same run is the same directory
 		type run struct {
 			step string
 			boot int
@@ -160,6 +161,7 @@ func TestRebootsAtAnyCrash(t *testing.T) {
 			}
 			p.resume = func(x *Execution) (Outcome, error) { return endOf(x, wanted) }
 			r := newRunnerOn(t, j, p)
+			r.Dir = dir
 			r.Processes.bootID = fmt.Sprint("boot ", boot)
 			r.Rebooter = &fakeMachine{reboot: func() (string, error) {
 				if e := j.Entry("j"); !e.Rebooting || e.BootID != r.Processes.bootID {
