@@ -165,6 +165,7 @@ func (c *Client) send(ctx context.Context, to purpose, target Target, route stri
 	}
 	request.Host = "mesh"
 	request.Header.Set("Content-Type", contentType)
+	c.cfg.tellClock(request.Header)
 	if idempotent {
 		// An empty value is not sent; its presence lets the transport try again
 		// when a pooled connection turns out to be dead.
@@ -181,9 +182,7 @@ func (c *Client) send(ctx context.Context, to purpose, target Target, route stri
 		return 0, nil, err
 	}
 	defer response.Body.Close()
-	if theirs, err := time.Parse(time.RFC3339Nano, response.Header.Get(clockHeader)); err == nil && c.cfg.Clock != nil {
-		c.cfg.Clock.Compare(target.NodeID, theirs)
-	}
+	c.cfg.readClock(target.NodeID, response.Header)
 	answer, err = io.ReadAll(io.LimitReader(response.Body, maxResponse+1))
 	if err != nil {
 		return 0, nil, fmt.Errorf("read answer: %w", err)

@@ -192,10 +192,9 @@ func (r *routes) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 	if r.cfg.now().Sub(conn.since) > linkAge {
 		w.Header().Set("Connection", "close")
 	}
+	r.cfg.readClock(conn.peer.id.NodeID, request.Header)
 	answer, err := r.call(w, request, conn, name)
-	if r.cfg.Clock != nil {
-		w.Header().Set(clockHeader, r.cfg.Clock.Own().UTC().Format(time.RFC3339Nano))
-	}
+	r.cfg.tellClock(w.Header())
 	if err != nil {
 		r.refuse(w, r.refusalOf(err, name, conn))
 	} else {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"time"
 )
 
 // routePrefix begins the path of every route.
@@ -15,8 +16,26 @@ const routePrefix = "/v1/"
 
 const contentType = "application/json"
 
-// clockHeader is in every answer: what the answering machine's clock says.
+// clockHeader is in every request and answer: what the sender's clock says.
 const clockHeader = "Mesh-Clock"
+
+func (c Config) tellClock(header http.Header) {
+	if c.Clock != nil {
+		header.Set(clockHeader, c.Clock.Own().UTC().Format(time.RFC3339Nano))
+	}
+}
+
+// readClock notes what the clock of a node says that has proved who it is. What
+// comes of it are advice and, where a majority of voters agrees, the mesh's time: a
+// node can lie about its own clock only.
+func (c Config) readClock(nodeID string, header http.Header) {
+	if c.Clock == nil {
+		return
+	}
+	if theirs, err := time.Parse(time.RFC3339Nano, header.Get(clockHeader)); err == nil {
+		c.Clock.Compare(nodeID, theirs)
+	}
+}
 
 // statusOf is the HTTP status of each kind of refusal. The kind in the body
 // counts; the status is for people with a packet dump.

@@ -116,6 +116,10 @@ func CheckFingerprint(text string) error {
 // the join token: asking it again is of no use.
 var ErrOtherMesh = errors.New("the server belongs to another mesh: its CA has not the fingerprint of the join token")
 
+// ErrOutsideItsTime is why the handshake fails with a server whose certificate has
+// expired, or not begun, by this machine's clock.
+var ErrOutsideItsTime = errors.New("the server's certificate is outside its time")
+
 // TLSConfigForJoin is for the joiner's calls to the API of a mesh of which it
 // knows the CA's fingerprint only. The server must present a chain that holds
 // that CA, with a node's certificate signed by it and in its time; now is the
@@ -147,8 +151,8 @@ func verifyForJoin(caFingerprint string, chain []*x509.Certificate, now time.Tim
 		return err
 	}
 	if expired {
-		return fmt.Errorf("this machine's clock says %s, and the server's certificate is valid from %s to %s: check the clocks of both machines, or ask another node",
-			now.UTC().Format(time.RFC3339), chain[0].NotBefore.Format(time.RFC3339), chain[0].NotAfter.Format(time.RFC3339))
+		return fmt.Errorf("%w: this machine's clock says %s, and the server's certificate is valid from %s to %s: check the clocks of both machines, or ask another node",
+			ErrOutsideItsTime, now.UTC().Format(time.RFC3339), chain[0].NotBefore.Format(time.RFC3339), chain[0].NotAfter.Format(time.RFC3339))
 	}
 	return nil
 }
