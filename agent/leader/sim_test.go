@@ -348,6 +348,9 @@ func (l *simLeader) die(why string) {
 	l.waiting = nil
 }
 
+// mostTurns is many times the events of the busiest schedule.
+const mostTurns = 200_000
+
 func simulate(seed uint64, tracing bool) *simulation {
 	s := &simulation{
 		seed: seed, rng: rand.New(rand.NewPCG(seed, 7)), began: time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC),
@@ -384,7 +387,10 @@ func simulate(seed uint64, tracing bool) *simulation {
 	s.lead()
 	s.schedule()
 	end := s.now.Add(storm + 2*patience)
-	for len(s.events) > 0 && len(s.faults) == 0 {
+	for turns := 0; len(s.events) > 0 && len(s.faults) == 0; turns++ {
+		if turns == mostTurns {
+			s.fault("it never rests: %d events", turns)
+		}
 		next := heap.Pop(&s.events).(event)
 		if next.at.After(end) {
 			break

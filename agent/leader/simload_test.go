@@ -360,6 +360,8 @@ func (s *simulation) proveInvocation(c raftstore.Command, i *raftstore.Invocatio
 		s.fault("command %s on %s never ended", c.ID, i.NodeID)
 	case j.starts > 1:
 		s.fault("command %s ran %d times on %s", c.ID, j.starts, i.NodeID)
+	case i.DispatchedAt.After(c.DeliverUntil.Add(time.Second)):
+		s.fault("command %s on %s was started at %s, the time to start was over at %s", c.ID, i.NodeID, i.DispatchedAt, c.DeliverUntil)
 	case i.StatusDetails == detailSuccess && j.details != detailSuccess:
 		s.fault("command %s on %s: Success without a run", c.ID, i.NodeID)
 	case j.starts > 0 && !m.removed && s.neverStarted(i):
