@@ -16,7 +16,7 @@ import (
 	"fleetmesh/test/meshtest"
 )
 
-var rateNodes = flag.Int("rate.nodes", 60, "nodes of TestRateControl; 200 is the size that the promise names")
+var rateNodes = flag.Int("rate.nodes", 40, "nodes of TestRateControl; 200 is the size that the promise names")
 
 // TestRateControl: on many nodes, with a tenth of them at once and three errors
 // allowed, nodes fail by chance while leaders stop. The times that the nodes wrote
