@@ -86,8 +86,8 @@ type Config struct {
 	// it the oldest go earlier. The steps that run share half of it.
 	OutputSpace int64 `yaml:"output-space"`
 	// FreeSpace is how many bytes of the disk outputs leave free: where less is, only
-	// the first 64 KiB of new ones are kept. Where less than one and a half times of
-	// it is, the oldest go.
+	// the first 64 KiB of new ones are kept. A step that begins where less than one
+	// and a half times of it is makes the oldest go.
 	FreeSpace int64 `yaml:"free-space"`
 
 	// CommandRetention is how long the mesh keeps an ended command. CommandSpace is

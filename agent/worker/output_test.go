@@ -113,11 +113,11 @@ func TestSweep(t *testing.T) {
 		return err == nil
 	}
 	eventually(t, "the other runs", func() bool { return there("runs") })
-	w.sweep(time.Now().Add(29 * 24 * time.Hour))
+	w.sweep(time.Now().Add(29*24*time.Hour), 0)
 	if !there("old") || w.journal.Entry("old") == nil {
 		t.Error("removed too early")
 	}
-	w.sweep(time.Now().Add(31 * 24 * time.Hour))
+	w.sweep(time.Now().Add(31*24*time.Hour), 0)
 	if there("old") || w.journal.Entry("old") != nil {
 		t.Error("not removed")
 	}

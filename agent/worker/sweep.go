@@ -24,7 +24,7 @@ func (w *Worker) sweepLoop() {
 	for {
 		if now := w.config.Now(); w.crowds() || now.Sub(swept) >= sweepInterval || now.Before(swept) {
 			swept = now
-			w.sweep(now)
+			w.sweep(now, w.config.FreeSpace)
 		}
 		select {
 		case <-ticker.C:
@@ -35,19 +35,28 @@ func (w *Worker) sweepLoop() {
 	}
 }
 
-// lack is how many bytes of the disk are missing to what the sweep keeps free: by
-// half more than FreeSpace, where steps stop, so that the next step has some room.
-func (w *Worker) lack() int64 {
-	want := uint64(w.config.FreeSpace + w.config.FreeSpace/2)
+// lack is how many bytes of the disk are missing to what is wanted free.
+func (w *Worker) lack(want int64) int64 {
 	free, err := executor.FreeBytes(w.config.Dir)
-	if err != nil || free >= want {
+	if err != nil || free >= uint64(want) {
 		return 0
 	}
-	return int64(want - free)
+	return want - int64(free)
+}
+
+// room returns the limit of each output of a job's next step, and makes the room
+// for it: old outputs go only when something new needs it. Of the disk that is by
+// half more than FreeSpace, where the step would stop.
+func (w *Worker) room(id string) int64 {
+	limit := w.usage.begin(id)
+	if want := w.config.FreeSpace + w.config.FreeSpace/2; w.usage.over() || w.lack(want) > 0 {
+		w.sweep(w.config.Now(), want)
+	}
+	return limit
 }
 
 // crowds reports whether outputs take more room than they may.
-func (w *Worker) crowds() bool { return w.usage.over() || w.lack() > 0 }
+func (w *Worker) crowds() bool { return w.usage.over() || w.lack(w.config.FreeSpace) > 0 }
 
 // hasEnded takes note of what a job has left on the disk.
 func (w *Worker) hasEnded(id string) {
@@ -66,9 +75,11 @@ func (w *Worker) hasEnded(id string) {
 func pins(entry *executor.Entry) bool { return !entry.Finished() || entry.Unreported() }
 
 // sweep removes the files of old jobs, then forgets the ids for which nothing is
-// left to keep. Directories of jobs that the journal does not know go by their
-// own age.
-func (w *Worker) sweep(now time.Time) {
+// left to keep. free is how many bytes of the disk it is to leave free. Directories
+// of jobs that the journal does not know go by their own age.
+func (w *Worker) sweep(now time.Time, free int64) {
+	w.sweeping.Lock()
+	defer w.sweeping.Unlock()
 	dirs, err := os.ReadDir(jobsDir(w.config.Dir))
 	if err != nil {
 		w.config.Log.Error("old outputs cannot be removed", "error", err)
@@ -93,7 +104,7 @@ func (w *Worker) sweep(now time.Time) {
 	}
 	w.usage.mu.Lock()
 	w.usage.pinned = pinned
-	rules := roomRules{retention: w.config.OutputRetention, space: w.config.OutputSpace, reserved: w.usage.reservations(), lack: w.lack()}
+	rules := roomRules{retention: w.config.OutputRetention, space: w.config.OutputSpace, reserved: w.usage.reservations(), lack: w.lack(free)}
 	w.usage.mu.Unlock()
 	removed := outdated(jobs, now, rules)
 	for _, id := range removed {

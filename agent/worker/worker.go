@@ -59,8 +59,8 @@ type Executor struct {
 	// beyond it the oldest go earlier. Running steps share half of it. Default 2 GiB.
 	OutputSpace int64
 	// FreeSpace is how many bytes of the disk outputs leave free: where less is, steps
-	// keep little. Where less than one and a half times of it is, the oldest outputs
-	// go. Default 0.
+	// keep little. A step that begins where less than one and a half times of it is
+	// makes the oldest outputs go. Default 0.
 	FreeSpace int64
 	// Shim is the command line that starts a shim. Default: this program itself
 	// with ShimCommand.
@@ -101,8 +101,10 @@ type Worker struct {
 	reboots *rebooter
 	watcher *watcher
 	usage   *usage
-	// crowded has a value when the sweep is to make room.
-	crowded chan struct{}
+	// crowded has a value when the sweep is to make room; sweeping is held by one
+	// sweep at a time.
+	crowded  chan struct{}
+	sweeping sync.Mutex
 
 	// ctx ends when Close begins; loops are all goroutines of the worker.
 	ctx   context.Context
@@ -150,9 +152,18 @@ func Open(config Config) (*Worker, error) {
 		return nil, err
 	}
 	failpoint.Hit(failpoint.WorkerOpened)
-	used := newUsage(config)
+	w := &Worker{
+		config:    config,
+		journal:   journal,
+		watcher:   newWatcher(),
+		usage:     newUsage(config),
+		crowded:   make(chan struct{}, 1),
+		running:   make(map[string]*runningJob),
+		accepting: make(map[string]chan struct{}),
+		pulse:     make(chan struct{}),
+	}
 	processes, err := executor.OpenProcesses(executor.ProcessConfig{
-		Shim: config.Shim, Spare: config.SpareShim, OutputLimit: config.OutputLimit, Room: used.begin, FreeSpace: uint64(config.FreeSpace),
+		Shim: config.Shim, Spare: config.SpareShim, OutputLimit: config.OutputLimit, Room: w.room, FreeSpace: uint64(config.FreeSpace),
 		BootIDFile: config.BootIDFile, Log: config.Log,
 	})
 	if err != nil {
@@ -162,16 +173,6 @@ func Open(config Config) (*Worker, error) {
 	plugins := executor.Plugins(config.PowerShell)
 	for action, plugin := range config.Plugins {
 		plugins[action] = plugin
-	}
-	w := &Worker{
-		config:    config,
-		journal:   journal,
-		watcher:   newWatcher(),
-		usage:     used,
-		crowded:   make(chan struct{}, 1),
-		running:   make(map[string]*runningJob),
-		accepting: make(map[string]chan struct{}),
-		pulse:     make(chan struct{}),
 	}
 	w.ctx, w.stop = context.WithCancel(context.Background())
 	w.outbox = newOutbox(w)
