@@ -25,6 +25,8 @@ const region = "us-east-1"
 type client struct {
 	ssm  *ssm.Client
 	mesh *meshapi.Client
+	// last is the id of the command that was sent last.
+	last string
 }
 
 // client returns the clients of a node, the same ones each time.
@@ -104,7 +106,8 @@ func (c *client) send(ctx context.Context, what *command) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("send a command: %w", err)
 	}
-	return aws.ToString(out.Command.CommandId), nil
+	c.last = aws.ToString(out.Command.CommandId)
+	return c.last, nil
 }
 
 // run sends a command to n nodes and returns the time from the request until the
@@ -122,7 +125,11 @@ func (c *client) run(ctx context.Context, what *command, n int) (time.Duration, 
 	for after := uint64(0); ; {
 		out, err := c.mesh.WatchCommand(ctx, &meshapi.WatchCommandInput{CommandId: id, AfterIndex: after, WaitSeconds: 20})
 		if err != nil {
-			return 0, fmt.Errorf("watch a command: %w", err)
+			// The command goes on, also when the mesh has no leader for a moment.
+			if pause(ctx, pollEvery) != nil {
+				return 0, fmt.Errorf("watch a command: %w", err)
+			}
+			continue
 		}
 		for _, change := range out.Invocations {
 			results[change.InstanceId] = change.Status

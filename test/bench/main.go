@@ -36,6 +36,7 @@ var sections = []section{
 	{"failover", "SIGKILL of the leader", true, benchFailover},
 	{"membership", "50 nodes find each other and miss a killed one, with serf", false, benchMembership},
 	{"idle", "memory and CPU at rest", true, benchIdle},
+	{"scale", "1,000 nodes in one process; bytes by command and output", false, benchScale},
 }
 
 // bench is one run of the program.
@@ -44,6 +45,7 @@ type bench struct {
 	bin    string // where meshd lies
 	dir    string // for everything that is made
 	quick  bool
+	nodes  int // of the section scale; 0: all its sizes
 }
 
 func main() {
@@ -53,6 +55,8 @@ func main() {
 			os.Exit(worker.ShimMain(os.Args[2:]))
 		case floorAgentCommand:
 			exit(floorAgent(os.Args[2:]))
+		case scaleCommand:
+			exit(scaleMain(os.Args[2:]))
 		}
 	}
 	exit(run())
@@ -71,6 +75,7 @@ func run() error {
 	which := flag.String("tables", "full", "quick, full, or a list of: "+sectionNames())
 	out := flag.String("out", "bench", "directory of the results")
 	flag.StringVar(&b.bin, "bin", "bin", "directory of meshd")
+	flag.IntVar(&b.nodes, "nodes", 0, "nodes of the section scale, where not all its sizes are wanted")
 	flag.Parse()
 	wanted, err := choose(*which)
 	if err != nil {
