@@ -224,8 +224,11 @@ func (s *simulation) lead() {
 	l.replica = &replica{
 		memory: s.memory, term: s.memory.term,
 		fault: func() writeFault {
-			if s.lossy(0.03) {
+			switch {
+			case s.lossy(0.03):
 				return writeFault(1 + s.rng.IntN(int(writeFaults)-1))
+			case s.lossy(0.02):
+				return writeLostRegained
 			}
 			return writeFine
 		},
