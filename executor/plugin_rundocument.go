@@ -75,7 +75,8 @@ func (r *Runner) childJob(x *Execution) (*childJob, error) {
 		return nil, errors.New(problem)
 	}
 	if r.nesting >= maxNesting {
-		return nil, fmt.Errorf("Maximum depth for document execution exceeded. Maximum depth permitted - %d and current depth - %d", maxNesting, r.nesting+1) // the words of the agent of SSM
+		//lint:ignore ST1005 the words of the agent of SSM
+		return nil, fmt.Errorf("Maximum depth for document execution exceeded. Maximum depth permitted - %d and current depth - %d", maxNesting, r.nesting+1)
 	}
 	job := &childJob{Document: child.path, Parameters: child.parameters}
 	if !child.local {
