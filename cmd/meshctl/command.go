@@ -150,10 +150,15 @@ func (a *app) commandShow(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	if err := a.print(nil, func(w io.Writer) { a.showCommand(w, commands.Commands[0]) }); err != nil {
+	command := commands.Commands[0]
+	if err := a.print(nil, func(w io.Writer) { a.showCommand(w, command) }); err != nil {
 		return err
 	}
-	return a.printCourse(ctx, c, course)
+	why, err := a.whyNotDone(ctx, c, command, course)
+	if err != nil {
+		return err
+	}
+	return a.printCourse(ctx, c, course, why)
 }
 
 func noCommand(id string) error {

@@ -50,7 +50,7 @@ func TestTableWidths(t *testing.T) {
 		a := &app{surroundings: m.surroundings(nil, nil)}
 		a.outTerminal, a.width = width > 0, width
 		var out bytes.Buffer
-		a.showInvocations(&out, c)
+		a.showInvocations(&out, c, nil)
 		lines := strings.Split(strings.TrimSuffix(out.String(), "\n"), "\n")
 		if len(lines) != 4 {
 			t.Fatalf("width %d: %d lines\n%s", width, len(lines), out.String())

@@ -49,8 +49,9 @@ func (c *client) invocations(ctx context.Context, in *ssm.ListCommandInvocations
 	return all, nil
 }
 
-// printCourse shows a command: a line for each node, then the failures in full.
-func (a *app) printCourse(ctx context.Context, c *client, course *course) error {
+// printCourse shows a command: a line for each node, then the failures in full. why,
+// where it is not nil, says why a node is not done.
+func (a *app) printCourse(ctx context.Context, c *client, course *course, why func(meshapi.InvocationChange) string) error {
 	if !a.forPeople() {
 		d, err := c.detail(ctx, course.commandID)
 		if err != nil {
@@ -64,36 +65,26 @@ func (a *app) printCourse(ctx context.Context, c *client, course *course) error 
 			failed = append(failed, i)
 		}
 	}
-	texts := make([]string, len(failed))
-	inParallel(len(failed), func(at int) { texts[at] = a.failureText(ctx, c, course.commandID, failed[at]) })
+	failures := make([]failedNode, min(len(failed), mostFailures))
+	inParallel(len(failures), func(at int) { failures[at] = a.readFailure(ctx, c, course.commandID, failed[at]) })
+	var text strings.Builder
+	a.writeFailures(&text, course.commandID, failures, len(failed)-len(failures))
 	return a.print(nil, func(w io.Writer) {
 		if len(course.nodes) > 0 {
-			a.showInvocations(w, course)
+			a.showInvocations(w, course, why)
 		}
-		for _, text := range texts {
-			fmt.Fprintf(w, "\n%s", text)
-		}
+		fmt.Fprint(w, text.String())
 	})
 }
 
 // showInvocations writes the table of nodes.
-func (a *app) showInvocations(w io.Writer, course *course) {
-	all := course.invocations()
-	named := make(map[string]int)
-	for _, i := range all {
-		named[i.Name]++
+func (a *app) showInvocations(w io.Writer, course *course, why func(meshapi.InvocationChange) string) {
+	if why == nil {
+		why = func(meshapi.InvocationChange) string { return "" }
 	}
 	t := newTable("NODE", "STATUS", "EXIT", "TIME", "OUTPUT")
-	for _, i := range all {
-		name := cmp.Or(i.Name, i.InstanceId)
-		if named[i.Name] > 1 {
-			name = i.Name + " " + i.InstanceId
-		}
-		output := i.FirstLine
-		if output == "" {
-			output = i.Reason
-		}
-		t.AppendRow([]any{cell(name), a.paintState(cmp.Or(i.StatusDetails, i.Status)), exitText(i), timeText(i), cell(output)})
+	for _, row := range invocationRows(course.invocations(), why) {
+		t.AppendRow([]any{nodeNames(row.nodes, mostNames), a.paintState(row.status), row.exit, row.time(), cell(row.output)})
 	}
 	a.renderTable(w, t)
 }
@@ -113,30 +104,31 @@ func timeText(i meshapi.InvocationChange) string {
 	return elapsed(i.FinishedAt.Sub(*i.StartedAt))
 }
 
-// failureText tells all that the API has about a node's failure.
-func (a *app) failureText(ctx context.Context, c *client, commandID string, i meshapi.InvocationChange) string {
-	var b strings.Builder
-	head := cmp.Or(cell(i.Name), i.InstanceId)
-	if i.Name != "" {
-		head += " (" + i.InstanceId + ")"
-	}
-	head += ": " + cell(cmp.Or(i.StatusDetails, i.Status))
+// readFailure reads all that the API has about a node's failure.
+func (a *app) readFailure(ctx context.Context, c *client, commandID string, i meshapi.InvocationChange) failedNode {
+	f := failedNode{node: i.InstanceId, name: cmp.Or(i.Name, i.InstanceId), head: cell(cmp.Or(i.StatusDetails, i.Status))}
 	if code := exitText(i); code != "" {
-		head += ", exit code " + code
+		f.head += ", exit code " + code
 	}
-	fmt.Fprintln(&b, a.paint(a.outTerminal, red, head))
+	var b strings.Builder
 	if i.Reason != "" {
 		fmt.Fprintf(&b, "  reason: %s\n", cell(i.Reason))
 	}
-	if i.StartedAt == nil {
-		return b.String() // nothing ran, so there is nothing to read
+	if i.StartedAt != nil { // else nothing ran, and there is nothing to read
+		f.cut = writeSteps(ctx, c, &b, commandID, i)
 	}
+	f.body = b.String()
+	return f
+}
+
+// writeSteps writes the outputs of the steps that failed; cut is returned where the
+// API does not have all of them.
+func writeSteps(ctx context.Context, c *client, b *strings.Builder, commandID string, i meshapi.InvocationChange) (cut bool) {
 	found, err := c.invocations(ctx, &ssm.ListCommandInvocationsInput{CommandId: &commandID, InstanceId: &i.InstanceId, Details: true})
 	if err != nil {
-		fmt.Fprintf(&b, "  its output could not be read: %s\n", cell(explain(err, false).Message))
-		return b.String()
+		fmt.Fprintf(b, "  its output could not be read: %s\n", cell(explain(err, false).Message))
+		return false
 	}
-	cut := false
 	for _, invocation := range found {
 		for _, step := range invocation.CommandPlugins {
 			if step.Status == types.CommandPluginStatusSuccess {
@@ -145,22 +137,19 @@ func (a *app) failureText(ctx context.Context, c *client, commandID string, i me
 			in := &ssm.GetCommandInvocationInput{CommandId: &commandID, InstanceId: &i.InstanceId}
 			if len(invocation.CommandPlugins) > 1 {
 				in.PluginName = step.Name
-				fmt.Fprintf(&b, "  step %s: %s, exit code %d\n", cell(aws.ToString(step.Name)), cell(cmp.Or(aws.ToString(step.StatusDetails), string(step.Status))), step.ResponseCode)
+				fmt.Fprintf(b, "  step %s: %s, exit code %d\n", cell(aws.ToString(step.Name)), cell(cmp.Or(aws.ToString(step.StatusDetails), string(step.Status))), step.ResponseCode)
 			}
 			out, err := c.ssm.GetCommandInvocation(ctx, in)
 			if err != nil {
-				fmt.Fprintf(&b, "  its output could not be read: %s\n", cell(explain(err, false).Message))
+				fmt.Fprintf(b, "  its output could not be read: %s\n", cell(explain(err, false).Message))
 				continue
 			}
-			writeOutput(&b, "stderr", aws.ToString(out.StandardErrorContent))
-			writeOutput(&b, "stdout", aws.ToString(out.StandardOutputContent))
+			writeOutput(b, "stderr", aws.ToString(out.StandardErrorContent))
+			writeOutput(b, "stdout", aws.ToString(out.StandardOutputContent))
 			cut = cut || strings.HasSuffix(aws.ToString(out.StandardErrorContent), truncatedMark) || strings.HasSuffix(aws.ToString(out.StandardOutputContent), truncatedMark)
 		}
 	}
-	if cut {
-		fmt.Fprintf(&b, "  cut here; the whole: meshctl command output %s --node %s [--stderr]\n", commandID, i.InstanceId)
-	}
-	return b.String()
+	return cut
 }
 
 // truncatedMark ends an output of which the API has not all; the whole is on the

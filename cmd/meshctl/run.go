@@ -133,7 +133,7 @@ func (a *app) await(ctx context.Context, c *client, id string) error {
 		}
 		return err
 	}
-	if err := a.printCourse(ctx, c, done); err != nil {
+	if err := a.printCourse(ctx, c, done, nil); err != nil {
 		return err
 	}
 	return done.verdict()
