@@ -114,7 +114,7 @@ func TestPagesOfADamagedFile(t *testing.T) {
 	refused := 0
 	pages := len(data) / 4096
 	used := min(pages, 40)
-	for range 400 {
+	for range 150 {
 		broken := bytes.Clone(data)
 		for range 1 + random.IntN(3) {
 			at := random.IntN(used) * 4096
@@ -141,8 +141,8 @@ func TestPagesOfADamagedFile(t *testing.T) {
 		}
 		readWithBolt(t, broken)
 	}
-	if refused < 100 {
-		t.Errorf("only %d of 400 were refused", refused)
+	if refused < 40 {
+		t.Errorf("only %d of 150 were refused", refused)
 	}
 }
 
