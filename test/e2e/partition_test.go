@@ -53,7 +53,7 @@ func TestNobodyLeads(t *testing.T) {
 	}
 	endpoint := "https://" + alive.address + ":7947"
 	m.env = append(m.env, "AWS_MAX_ATTEMPTS=2") // by itself it tries for a quarter of a minute
-	for range 2 { // the first may still find a leader's traces
+	for range 2 {                               // the first may still find a leader's traces
 		took, err := l.write(t.Context(), alive)
 		t.Logf("a request took %s", took)
 		if !refusedFor(err, "ServiceUnavailable") {
