@@ -647,6 +647,9 @@ func TestAnUnreadableCommandDoesNotStopTheOthers(t *testing.T) {
 	// A report about it is neither lost nor declared unwanted.
 	var txn raftstore.Txn
 	txn.PutInvocation(raftstore.Invocation{CommandID: "bad", NodeID: "mi-0000", Status: "InProgress", DispatchedAt: b.now})
+	state := b.state("bad")
+	state.MaxConcurrency, state.TargetCount, state.InFlight = 1, 1, 1
+	txn.PutCommandState(state)
 	b.memory.must(txn)
 	call := b.report("mi-0000", "bad", 1, "Success")
 	b.now = b.engine.nextWake()
