@@ -121,7 +121,7 @@ func TestSnapshotsAndInstallsUnderWrites(t *testing.T) {
 		kill(c)
 		var at childSum
 		waitFor(t, "the leader's state", func() bool { return leadingChild(t, all).ask(ctx, "/sum", "", &at) == nil })
-		flood.more(300)
+		flood.more(150)
 		start(c)
 		return at.Index
 	}
@@ -174,7 +174,7 @@ func TestSnapshotsAndInstallsUnderWrites(t *testing.T) {
 	for _, c := range all {
 		files[c.cfg.NodeID] = openFiles(t, c)
 	}
-	flood.more(1000)
+	flood.more(400)
 	close(stop)
 	writing.Wait()
 

@@ -17,7 +17,7 @@ import (
 )
 
 var (
-	hangRounds = flag.Int("hang.rounds", 12, "closings of each server in TestNothingHangs")
+	hangRounds = flag.Int("hang.rounds", 6, "closings of each server in TestNothingHangs")
 	hangSeed   = flag.Uint64("hang.seed", 0, "replay this schedule")
 )
 

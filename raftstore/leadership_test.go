@@ -224,7 +224,10 @@ func TestOnlyNewAnswersOfVotersProve(t *testing.T) {
 
 func TestServersChangeOneAtATime(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t, 3, nil)
+	c := newCluster(t, 3, func(cfg *Config) {
+		// So ample that a busy machine costs no leader.
+		cfg.HeartbeatTimeout, cfg.ElectionTimeout, cfg.LeaderLeaseTimeout = 2*time.Second, 2*time.Second, 2*time.Second
+	})
 	ctx := testContext(t)
 	leader := c.leader()
 	servers, index, err := leader.store.Servers()
@@ -322,10 +325,10 @@ func TestAnswersThatWereHeldBackProveNothing(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 3, func(cfg *Config) {
 		// So long that the old leader believes in itself until it hears of the other.
-		cfg.HeartbeatTimeout, cfg.ElectionTimeout, cfg.LeaderLeaseTimeout = 4*time.Second, 4*time.Second, 4*time.Second
+		cfg.HeartbeatTimeout, cfg.ElectionTimeout, cfg.LeaderLeaseTimeout = 2*time.Second, 2*time.Second, 2*time.Second
 	})
 	ctx := testContext(t)
-	for round := range 4 {
+	for round := range 2 {
 		c.write("k", fmt.Sprint("then ", round))
 		c.ensureSame()
 		old, now := c.leader(), fmt.Sprint("now ", round)
@@ -357,4 +360,23 @@ func TestAnswersThatWereHeldBackProveNothing(t *testing.T) {
 		c.network.heal()
 		running.Wait()
 	}
+}
+
+// A leader sends fewer heartbeats, and is as impatient as the others again as soon
+// as it follows.
+func TestOnlyLeadersKeepTheSlowerPace(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 3, nil)
+	timeout := func(node *testNode) time.Duration { return node.store.raft.ReloadableConfig().HeartbeatTimeout }
+	leader := c.leader()
+	for _, node := range c.nodes {
+		want := node.store.cfg.HeartbeatTimeout
+		if node == leader {
+			want *= 2
+		}
+		c.waitFor("its pace", func() bool { return timeout(node) == want })
+	}
+	c.network.isolate(leader.id, c.others(leader)...)
+	c.waitFor("the followers' pace", func() bool { return timeout(leader) == leader.store.cfg.HeartbeatTimeout })
+	c.network.heal()
 }

@@ -17,7 +17,7 @@ import (
 // happened, at one moment each between question and answer.
 
 var (
-	linSeeds = flag.Int("lin.seeds", 3, "random schedules of TestLinearizable")
+	linSeeds = flag.Int("lin.seeds", 2, "random schedules of TestLinearizable")
 	linSeed  = flag.Uint64("lin.seed", 0, "replay this schedule only")
 )
 
