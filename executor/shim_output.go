@@ -62,7 +62,7 @@ func (s *stream) keep(data []byte) {
 	limit, why := s.limit, fmt.Sprintf("only the first %d bytes are kept", s.limit)
 	if s.crowded(int64(len(data))) {
 		limit = min(limit, max(s.size, AlwaysKept))
-		why = fmt.Sprintf("only the first %d bytes are kept, because less than %d KiB of this node's disk are free", limit, s.floor>>10)
+		why = fmt.Sprintf("only the first %d bytes are kept, because less than %d KiB of this node's disk are free", limit, s.stop()>>10)
 	}
 	whole := s.size+int64(len(data)) <= limit
 	if !whole {
@@ -79,6 +79,10 @@ func (s *stream) keep(data []byte) {
 	}
 }
 
+// stop is how little of the disk may be free for more to be kept: above the floor by
+// what others may write between two looks.
+func (s *stream) stop() uint64 { return s.floor + s.floor/4 + lookEvery }
+
 // crowded reports whether more than AlwaysKept would take of the disk what must
 // stay free.
 func (s *stream) crowded(more int64) bool {
@@ -87,7 +91,7 @@ func (s *stream) crowded(more int64) bool {
 	}
 	free, err := s.free(filepath.Dir(s.path))
 	s.looked = max(s.size, 1)
-	return err == nil && free < s.floor+lookEvery
+	return err == nil && free < s.stop()
 }
 
 // end puts a mark behind what is kept. On a full disk it takes the place of the

@@ -36,10 +36,10 @@ func TestStreamLeavesTheDiskFree(t *testing.T) {
 		s.keep(chunk)
 		free -= uint64(s.size - before)
 	}
-	if free < 4<<20 || free > 5<<20 || s.failure != nil {
-		t.Errorf("%d bytes are left free, want 4 MiB and little more; %v", free, s.failure)
+	if free < 5<<20 || free > 5376<<10 || s.failure != nil {
+		t.Errorf("%d bytes are left free, want 5 MiB and little more; %v", free, s.failure)
 	}
-	if out := s.content(t); !strings.HasSuffix(out, "because less than 4096 KiB of this node's disk are free ---\n") || int64(strings.Count(out, "x")) != s.size {
+	if out := s.content(t); !strings.HasSuffix(out, "because less than 5376 KiB of this node's disk are free ---\n") || int64(strings.Count(out, "x")) != s.size {
 		t.Errorf("ends %q", out[len(out)-120:])
 	}
 }

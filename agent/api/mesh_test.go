@@ -226,7 +226,7 @@ func TestReadOutput(t *testing.T) {
 	}
 	b.mu.Lock()
 	b.output = func(to peer.Target, in *peer.OutputRequest) (*peer.OutputResponse, error) {
-		if to.NodeID != memberID || to.Address != "127.0.0.2:7947" || in.CommandID != id || in.Plugin != "aws:runShellScript" || in.Term == 0 || in.Epoch != 1 || in.Limit != 1<<20 {
+		if to.NodeID != memberID || to.Address != "127.0.0.2:7947" || in.CommandID != id || in.Plugin != "aws:runShellScript" || in.Term == 0 || in.Epoch != 1 || in.Limit != 256<<10 {
 			t.Errorf("asked %+v for %+v", to, in)
 		}
 		return &peer.OutputResponse{Data: []byte("data"), Size: 100, Ended: in.Stderr}, nil

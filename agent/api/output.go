@@ -14,7 +14,7 @@ const (
 	// maxOutputWait is how long an answer is held until there is something to read.
 	maxOutputWait = 10 * time.Second
 	// maxOutputRead is how much one answer carries, in bytes.
-	maxOutputRead = 1 << 20
+	maxOutputRead = 256 << 10
 	// outputSlack is what a node gets to answer on top of the wait.
 	outputSlack = 10 * time.Second
 )

@@ -186,7 +186,7 @@ type ReadOutputInput struct {
 	Wait       bool   `json:",omitempty"`
 }
 
-// ReadOutputOutput: at most 1 MiB from Offset on; Ended when that was all.
+// ReadOutputOutput: at most 256 KiB from Offset on; Ended when that was all.
 type ReadOutputOutput struct {
 	Data       []byte
 	NextOffset int64

@@ -109,7 +109,7 @@ type JobStatesResponse struct {
 	Unknown []string
 }
 
-// OutputRequest reads a part of a step's output, at most 1 MiB. With Wait and
+// OutputRequest reads a part of a step's output, at most 256 KiB. With Wait and
 // nothing to read yet, the node holds the answer until there is, the step ends,
 // or 10 s are over.
 type OutputRequest struct {

@@ -17,7 +17,9 @@ import (
 )
 
 const (
-	maxOutputRead = 1 << 20
+	// maxOutputRead bounds what one answer has; on its way it is in the leader's
+	// memory several times, encoded and decoded.
+	maxOutputRead = 256 << 10
 	// maxOutputWait is how long a call waits for output at most.
 	maxOutputWait = 10 * time.Second
 	// lookInterval is how often a waiting call looks where no event can be had.
