@@ -56,6 +56,8 @@ type Agent struct {
 	holding   *holding
 	// storeState is why it is nil on a node that has a store; guarded by holdingMu.
 	storeState storeState
+	// strangers are removed nodes that call.
+	strangers chan stranger
 	// storeTrouble has room for the failure that a full disk made of the store.
 	storeTrouble chan error
 
@@ -91,7 +93,7 @@ func Open(config Config, log *slog.Logger) (_ *Agent, err error) {
 	a := &Agent{
 		config: config, dir: dir, identity: identity, unlock: unlock, clock: clock.New(config.Now),
 		log:    log.With("self", identity.NodeID()),
-		failed: make(chan struct{}), storeTrouble: make(chan error, 1),
+		failed: make(chan struct{}), storeTrouble: make(chan error, 1), strangers: make(chan stranger, farewellsWaiting),
 	}
 	a.ctx, a.stop = context.WithCancel(context.Background())
 	defer func() {
@@ -106,7 +108,7 @@ func Open(config Config, log *slog.Logger) (_ *Agent, err error) {
 	if a.gate.Roster().IsRemoved(identity.Identity().PublicKey) {
 		return nil, ErrRemoved
 	}
-	peers := peer.Config{Credentials: identity, Gate: a.gate, Log: a.log.With("part", "peer"), Now: a.certificateTime, Clock: a.clock, Where: a.where}
+	peers := peer.Config{Credentials: identity, Gate: a.gate, Log: a.log.With("part", "peer"), Now: a.certificateTime, Clock: a.clock, Where: a.where, OnRemoved: a.turnedAway}
 	a.client = peer.NewClient(peers)
 	if err = a.openWorker(); err != nil {
 		return nil, err
@@ -133,6 +135,8 @@ func Open(config Config, log *slog.Logger) (_ *Agent, err error) {
 	a.rosterChanged(a.gate.Roster())
 	a.spawn(a.renewCertificates)
 	a.spawn(a.keepDisk)
+	a.spawn(a.bidFarewells)
+	a.client.WantRoster() // what has happened while this node was away
 	a.log.Info("running", "address", config.Address(), "gossip", config.GossipAddress(), "mesh", identity.MeshID(), "version", Version)
 	return a, nil
 }

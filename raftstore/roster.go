@@ -29,6 +29,8 @@ type RemovedKey struct {
 	NodeID    string
 	PublicKey string
 	RemovedAt time.Time
+	// Address is where the node last was, so that it can be told when it is back.
+	Address string `json:",omitempty"`
 }
 
 const (

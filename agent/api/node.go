@@ -141,7 +141,7 @@ func (c *call) deregisterManagedInstance(in *ssm.DeregisterManagedInstanceInput)
 			return nil, err
 		}
 	}
-	roster.Removed = append(kept, raftstore.RemovedKey{NodeID: id, PublicKey: node.PublicKey, RemovedAt: c.now})
+	roster.Removed = append(kept, raftstore.RemovedKey{NodeID: id, PublicKey: node.PublicKey, RemovedAt: c.now, Address: node.Address})
 	c.txn.PutRoster(roster)
 	c.txn.DeleteNode(node)
 	c.resource = id

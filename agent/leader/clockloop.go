@@ -16,7 +16,7 @@ const (
 	// term is decided. Longer delays the work of a leader whose fellow is silent.
 	clockFirst = time.Second
 	// clockEvery is how often the voters are asked for their clocks and stores.
-	clockEvery = 10 * time.Second
+	clockEvery = 5 * time.Second
 )
 
 // errClockSet ends a leader's loops so that they begin anew, since the time has

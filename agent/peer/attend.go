@@ -97,6 +97,9 @@ func (c *Client) refreshWhenWanted() {
 	}
 }
 
+// WantRoster has the client look for a newer roster soon.
+func (c *Client) WantRoster() { c.cfg.Gate.wantRoster() }
+
 // refresh asks the members of the roster for theirs and takes the newest. A node
 // that was away while voters changed so finds the new ones; it believes only who
 // was a voter by its own roster. What fails is passed over: it will be wanted

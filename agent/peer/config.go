@@ -42,6 +42,9 @@ type Config struct {
 	Log         *slog.Logger
 	// Now is the clock that certificates are judged by; nil is the system's.
 	Now func() time.Time
+	// OnRemoved is told of a node that was removed from the mesh and calls all the
+	// same, from a host. It must be quick. It may be nil.
+	OnRemoved func(nodeID, host string)
 	// Where is the address at which a node was last heard of, "" when nowhere: it is
 	// tried too where a node should be elsewhere. Who answers there must prove who it
 	// is, as everywhere. It may be nil.

@@ -229,6 +229,9 @@ func (s *Server) refuse(l *link, err error) {
 	if errors.Is(err, io.EOF) {
 		return // somebody looked whether the port is open
 	}
+	if removed := (removedError{}); errors.As(err, &removed) && s.cfg.OnRemoved != nil {
+		s.cfg.OnRemoved(removed.nodeID, hostOf(l.RemoteAddr()))
+	}
 	why := err.Error()
 	var header tls.RecordHeaderError
 	if errors.As(err, &header) {

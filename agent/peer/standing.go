@@ -76,11 +76,17 @@ func present(ca *x509.Certificate, meshID string, chain []*x509.Certificate, now
 // errRemoved refuses a key that was shut out.
 var errRemoved = errors.New("this node was removed from the mesh")
 
+// removedError is errRemoved with the node's id.
+type removedError struct{ nodeID string }
+
+func (e removedError) Error() string { return "node " + e.nodeID + " was removed from the mesh" }
+func (e removedError) Unwrap() error { return errRemoved }
+
 // mayConnect is the check of the peer protocol's handshake. Nearly all that it
 // leaves open is closed per route.
 func mayConnect(v *rosterView, p presented) error {
 	if v.isRemoved(p.id) {
-		return errRemoved
+		return removedError{p.id.NodeID}
 	}
 	return nil
 }
@@ -90,7 +96,7 @@ func mayConnect(v *rosterView, p presented) error {
 // was dark for longer than a certificate lasts could never renew any.
 func mayStream(v *rosterView, p presented) error {
 	if v.isRemoved(p.id) {
-		return errRemoved
+		return removedError{p.id.NodeID}
 	}
 	if !v.holds(p.id) {
 		return fmt.Errorf("node %s is no voter or stand-by in version %d of the roster", p.id.NodeID, v.roster.Version)
