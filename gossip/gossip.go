@@ -193,7 +193,7 @@ func (g *Gossip) Address() string { return g.transport.address() }
 func (g *Gossip) Close() error { return g.end(true) }
 
 // Kill ends everything at once, without a goodbye and without writing what has
-// changed since a second ago, as if the process had died.
+// changed since it was last written, as if the process had died.
 func (g *Gossip) Kill() { _ = g.end(false) }
 
 func (g *Gossip) end(leave bool) error {

@@ -21,9 +21,17 @@ const (
 	peersFormat = 1
 	// peersLimit is the longest file that is read: maxMembers of the longest.
 	peersLimit = 8 << 20
-	// peersDelay gathers changes before they are written.
-	peersDelay = time.Second
+	// peersDelay gathers changes before they are written; peersPerDelay members more
+	// wait as long again. All is written anew each time, so while a large mesh comes
+	// up, which is a change each second, writing must not grow with its square.
+	peersDelay    = time.Second
+	peersPerDelay = 50
 )
+
+// rememberPause is how long changes are gathered in a mesh of so many members.
+func rememberPause(members int) time.Duration {
+	return peersDelay * time.Duration(1+members/peersPerDelay)
+}
 
 // peersFile is peers.json: every node ever heard of and not forgotten, so that a
 // restart of all finds itself again whoever was alive last.
@@ -157,7 +165,7 @@ func (g *Gossip) rememberLoop(ctx context.Context) {
 			return
 		case <-g.wakePeers:
 		}
-		if !sleep(ctx, peersDelay) {
+		if !sleep(ctx, rememberPause(int(g.living.Load()))) {
 			return
 		}
 		if err := g.savePeers(); err != nil {
