@@ -167,8 +167,12 @@ func runChild(ctx context.Context, x *Execution, journal *Journal, job *childJob
 	if entry.Status != statusSuccess {
 		result.ResponseCode = 1
 	}
-	if err := joinOutputs(x, entry); err != nil {
+	cut, err := joinOutputs(x, entry)
+	switch {
+	case err != nil:
 		result.Reason = strings.TrimPrefix(result.Reason+"; its output could not be kept: "+err.Error(), "; ")
+	case cut != "":
+		result.Reason = strings.TrimPrefix(result.Reason+"; its output was truncated: "+cut, "; ")
 	}
 	if err := addOutputs(&result, x.Dir); err != nil {
 		return Outcome{}, err
@@ -176,15 +180,16 @@ func runChild(ctx context.Context, x *Execution, journal *Journal, job *childJob
 	return Outcome{Result: result, Interrupted: strings.HasPrefix(entry.Reason, interrupted)}, nil
 }
 
-// joinOutputs makes the step's outputs of those of the child's steps, in order.
-func joinOutputs(x *Execution, entry *Entry) error {
+// joinOutputs makes the step's outputs of those of the child's steps, in order,
+// within the limits of any output. cut says why not all is there.
+func joinOutputs(x *Execution, entry *Entry) (cut string, err error) {
+	limit := x.Processes.outputLimit(x.JobID)
 	for _, name := range []string{"stdout", "stderr"} {
 		partial := filepath.Join(x.Dir, name+".new")
-		file, err := os.OpenFile(partial, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-		if err != nil {
-			return err
+		if err := os.Remove(partial); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return "", err
 		}
-		out := &joinedOutput{file: file, left: x.Processes.config.OutputLimit}
+		out := &joinedOutput{stream: stream{path: partial, limit: limit, floor: x.Processes.config.FreeSpace, free: FreeBytes, ended: true}}
 		for i, step := range entry.Steps {
 			text := step.Stdout
 			if name == "stderr" {
@@ -194,26 +199,26 @@ func joinOutputs(x *Execution, entry *Entry) error {
 				break
 			}
 		}
-		if closed := file.Close(); err == nil {
-			err = closed
+		out.close()
+		if err == nil {
+			err = out.failure
 		}
-		if err == nil && out.written == 0 {
-			err = os.Remove(partial)
-		} else if err == nil {
+		if err == nil && out.file != nil {
 			err = os.Rename(partial, filepath.Join(x.Dir, name))
 		}
 		if err != nil {
-			return err
+			return "", err
+		}
+		if out.cut != "" && cut == "" {
+			cut = name + ": " + out.cut
 		}
 	}
-	return nil
+	return cut, nil
 }
 
 type joinedOutput struct {
-	file    *os.File
-	left    int64
-	written int64
-	last    byte
+	stream
+	last byte
 }
 
 // add adds a file, or where there is none, text. Each begins on a line of its own.
@@ -227,26 +232,21 @@ func (o *joinedOutput) add(path, text string) error {
 		return err
 	}
 	buffer := make([]byte, 64<<10)
-	for first := true; ; first = false {
+	for first := true; o.cut == "" && o.failure == nil; {
 		n, err := from.Read(buffer)
-		data := buffer[:n]
-		if first && n > 0 && o.written > 0 && o.last != '\n' {
-			data = append([]byte{'\n'}, data...)
-		}
-		if int64(len(data)) > o.left {
-			data = data[:o.left]
-		}
-		if len(data) > 0 {
-			if _, err := o.file.Write(data); err != nil {
-				return err
+		if n > 0 {
+			if first && o.size > 0 && o.last != '\n' {
+				o.keep([]byte{'\n'})
 			}
-			o.written, o.left, o.last = o.written+int64(len(data)), o.left-int64(len(data)), data[len(data)-1]
+			first, o.last = false, buffer[n-1]
+			o.keep(buffer[:n])
 		}
-		if errors.Is(err, io.EOF) || o.left == 0 {
+		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
 	}
+	return nil
 }
