@@ -157,7 +157,7 @@ func (a *app) documentShow(ctx context.Context, name, version, format string, co
 		facts(w,
 			"Name", cell(aws.ToString(d.Name)),
 			"Display name", cell(aws.ToString(d.DisplayName)),
-			"Description", cell(aws.ToString(d.Description)),
+			"Description", paragraph(aws.ToString(d.Description), ""),
 			"Type", string(d.DocumentType),
 			"Schema", cell(aws.ToString(d.SchemaVersion)),
 			"Format", string(d.DocumentFormat),
@@ -177,11 +177,11 @@ func (a *app) documentShow(ctx context.Context, name, version, format string, co
 			fmt.Fprintln(w)
 			t := newTable("PARAMETER", "TYPE", "DEFAULT", "ALLOWED", "DESCRIPTION")
 			for _, p := range parameters {
-				t.AppendRow([]any{cell(p.Name), cell(p.Type), cell(p.defaultText()), cell(p.allowed()), cell(p.Description)})
+				t.AppendRow([]any{cell(p.Name), cell(p.Type), cell(p.defaultText()), cell(p.allowed()), paragraph(p.Description, "")})
 			}
 			a.renderTable(w, t)
 		}
-		fmt.Fprintf(w, "\n%s\n", strings.TrimRight(printable(aws.ToString(content), "\n\t"), "\n"))
+		fmt.Fprintf(w, "\n%s\n", paragraph(aws.ToString(content), "\t"))
 	})
 }
 

@@ -43,13 +43,13 @@ func written(t *testing.T, name, content string) string {
 
 func described() *types.DocumentDescription {
 	return &types.DocumentDescription{
-		Name: aws.String("Greet"), DisplayName: aws.String("A \x1b[31mgreeting"), Description: aws.String("Greets."), DocumentType: "Command",
+		Name: aws.String("Greet"), DisplayName: aws.String("A \x1b[31mgreeting"), Description: aws.String("Greets.\nPolitely."), DocumentType: "Command",
 		SchemaVersion: aws.String("2.2"), DocumentFormat: "YAML", DocumentVersion: aws.String("2"), VersionName: aws.String("two"),
 		DefaultVersion: aws.String("1"), LatestVersion: aws.String("2"), Status: "Active", Owner: aws.String("123456789012"),
 		PlatformTypes: []types.PlatformType{"Linux"}, Hash: aws.String("abc"), CreatedDate: aws.Time(testNow), Tags: []types.Tag{{Key: aws.String("team"), Value: aws.String("a")}},
 		Parameters: []types.DocumentParameter{
 			{Name: aws.String("who"), Type: "String", DefaultValue: aws.String("world")},
-			{Name: aws.String("lines"), Type: "StringList", Description: aws.String("what to say")},
+			{Name: aws.String("lines"), Type: "StringList", Description: aws.String("what to say,\nline by line")},
 		},
 	}
 }

@@ -148,6 +148,12 @@ func (a *app) renderTable(w io.Writer, t table.Writer) {
 // cell makes one line of foreign text that cannot command a terminal.
 func cell(s string) string { return printable(s, "") }
 
+// paragraph is printable for foreign text of several lines, of Unix or of Windows;
+// keep is what it keeps beside the line breaks. It ends without one.
+func paragraph(s, keep string) string {
+	return strings.TrimRight(printable(strings.ReplaceAll(s, "\r\n", "\n"), keep+"\n"), "\n")
+}
+
 // printable replaces control characters, but those in keep, so that text which a
 // node or a stranger wrote cannot move the cursor, colour or rename a terminal.
 func printable(s, keep string) string {
@@ -221,7 +227,8 @@ func tagList(tags map[string]string) string {
 	return strings.Join(pairs, " ")
 }
 
-// facts writes names and values below each other, leaving out empty values.
+// facts writes names and values below each other, leaving out empty values; further
+// lines of a value begin below its first.
 func facts(w io.Writer, pairs ...string) {
 	width := 0
 	for i := 0; i < len(pairs); i += 2 {
@@ -231,7 +238,11 @@ func facts(w io.Writer, pairs ...string) {
 	}
 	for i := 0; i < len(pairs); i += 2 {
 		if pairs[i+1] != "" {
-			fmt.Fprintf(w, "%-*s  %s\n", width, pairs[i], pairs[i+1])
+			value := strings.Split(pairs[i+1], "\n")
+			fmt.Fprintf(w, "%-*s  %s\n", width, pairs[i], value[0])
+			for _, line := range value[1:] {
+				fmt.Fprintln(w, strings.TrimRight(strings.Repeat(" ", width+2)+line, " "))
+			}
 		}
 	}
 }

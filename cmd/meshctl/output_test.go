@@ -39,6 +39,20 @@ func TestPrintable(t *testing.T) {
 
 // The columns of a table begin at the same place whatever is in them, and no line
 // is wider than the terminal.
+// TestParagraph: a description of several lines keeps them, below its name, and no
+// line of it can command a terminal.
+func TestParagraph(t *testing.T) {
+	var out strings.Builder
+	facts(&out, "Name", "Kill", "Description", paragraph("# What\r\n\r\nIt kills\x1b[31m.\tSoon.\n\n", ""), "Status", "Active")
+	want := "Name         Kill\nDescription  # What\n\n             It kills\ufffd[31m. Soon.\nStatus       Active\n"
+	if out.String() != want {
+		t.Errorf("facts wrote\n%q\nwant\n%q", out.String(), want)
+	}
+	if got := paragraph("a:\r\n\tb\r\n", "\t"); got != "a:\n\tb" {
+		t.Errorf("a content of Windows is %q", got)
+	}
+}
+
 func TestTableWidths(t *testing.T) {
 	long := strings.Repeat("出力", 300) + "\x1b[31m"
 	c := &course{nodes: map[string]meshapi.InvocationChange{}}
