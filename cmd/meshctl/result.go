@@ -139,6 +139,10 @@ func writeSteps(ctx context.Context, c *client, b *strings.Builder, commandID st
 				in.PluginName = step.Name
 				fmt.Fprintf(b, "  step %s: %s, exit code %d\n", cell(aws.ToString(step.Name)), cell(cmp.Or(aws.ToString(step.StatusDetails), string(step.Status))), step.ResponseCode)
 			}
+			if name := aws.ToString(in.PluginName); name != "" && len(name) < shortestPluginName {
+				cut = writePluginOutput(b, aws.ToString(step.Output)) || cut
+				continue
+			}
 			out, err := c.ssm.GetCommandInvocation(ctx, in)
 			if err != nil {
 				fmt.Fprintf(b, "  its output could not be read: %s\n", cell(explain(err, false).Message))
@@ -150,6 +154,27 @@ func writeSteps(ctx context.Context, c *client, b *strings.Builder, commandID st
 		}
 	}
 	return cut
+}
+
+// shortestPluginName is how many characters GetCommandInvocation wants of a step's
+// name. A document may have shorter ones.
+const shortestPluginName = 4
+
+// The marks in CommandPlugin.Output: between stdout and stderr, and at their ends
+// where they are cut.
+const (
+	pluginErrorMark     = "\n----------ERROR-------\n"
+	pluginCutMark       = "\n---Output truncated---"
+	pluginCutErrorsMark = "\n---Error truncated----"
+)
+
+// writePluginOutput writes what the listing shows of a step's outputs; cut is
+// returned where it does not have all of them.
+func writePluginOutput(w io.Writer, output string) (cut bool) {
+	stdout, stderr, _ := strings.Cut(output, pluginErrorMark)
+	writeOutput(w, "stderr", stderr)
+	writeOutput(w, "stdout", stdout)
+	return strings.HasSuffix(stdout, pluginCutMark) || strings.HasSuffix(stderr, pluginCutErrorsMark)
 }
 
 // truncatedMark ends an output of which the API has not all; the whole is on the
