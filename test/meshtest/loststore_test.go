@@ -112,7 +112,7 @@ func TestLostStoreDoesNotVote(t *testing.T) {
 		return nil
 	})
 	within(t, time.Minute, "an answer without a leader", func() {
-		for range 20 { // elections: the time-outs of the client are longer than theirs
+		for range 6 { // elections: the time-outs of the client are longer than theirs
 			_, err := behind.Client().DescribeActivations(t.Context(), &ssm.DescribeActivationsInput{})
 			if err == nil {
 				t.Fatal("a voter without its promises has helped to elect one that lacks an acknowledged write")

@@ -10,6 +10,7 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -41,6 +42,11 @@ import (
 func Main(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == worker.ShimCommand {
 		os.Exit(worker.ShimMain(os.Args[2:]))
+	}
+	// The tests wait for time-outs and elections far more than they compute. What the
+	// command line says counts before this.
+	if err := flag.Set("test.parallel", "8"); err != nil {
+		panic(err)
 	}
 	os.Exit(m.Run())
 }
