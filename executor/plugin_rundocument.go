@@ -2,6 +2,7 @@ package executor
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -166,6 +167,7 @@ func runChild(ctx context.Context, x *Execution, journal *Journal, job *childJob
 	}
 	if entry.Status != statusSuccess {
 		result.ResponseCode = 1
+		result.Reason = cmp.Or(result.Reason, childFailure(job.Document, entry))
 	}
 	cut, err := joinOutputs(x, entry)
 	switch {
@@ -178,6 +180,17 @@ func runChild(ctx context.Context, x *Execution, journal *Journal, job *childJob
 		return Outcome{}, err
 	}
 	return Outcome{Result: result, Interrupted: strings.HasPrefix(entry.Reason, interrupted)}, nil
+}
+
+// childFailure says which step made a document end as it did, where the step itself
+// gives no reason but its exit code.
+func childFailure(name string, entry *Entry) string {
+	for _, step := range entry.Steps {
+		if step.Status == entry.Status {
+			return fmt.Sprintf("step %q of %s ended %s with exit code %d", step.Name, name, step.StatusDetails, step.ResponseCode)
+		}
+	}
+	return ""
 }
 
 // joinOutputs makes the step's outputs of those of the child's steps, in order,

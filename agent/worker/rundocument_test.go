@@ -63,7 +63,7 @@ func TestRunDocument(t *testing.T) {
 		{"text", runs("x", "SSMDocument", "Good", `{"greeting": "a \"quoted\" word"}`), "Success", 0, "a quoted word ID\n", "", ""},
 		{"yaml", runs("x", "SSMDocument", "Good", "greeting: hello"), "Success", 0, "hello ID\n", "", ""},
 		{"none", runs("x", "SSMDocument", "Good", nil), "Success", 0, "none ID\n", "", ""},
-		{"fails", runs("x", "SSMDocument", "Child", nil), "Failed", 1, "none ID\nend", "trouble\n", ""},
+		{"fails", runs("x", "SSMDocument", "Child", nil), "Failed", 1, "none ID\nend", "trouble\n", `step "bad" of Child`},
 		{"deep", runs("x", "SSMDocument", "Deep", map[string]any{"greeting": "hello"}), "Success", 0, "deep hello ID\nafter\n", "", ""},
 		{"ends itself only", runs("x", "SSMDocument", "Ends", nil), "Success", 0, "Plugin with name aws:runShellScript and id b skipped due to prior step with an exit condition", "", ""},
 		{"reboots", runs("x", "SSMDocument", "Reboots", nil), "Failed", 1, "", "", "in a document that aws:runDocument runs"},
