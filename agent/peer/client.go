@@ -89,6 +89,7 @@ func NewClient(cfg Config) *Client {
 	}
 	cfg.Gate.Subscribe(c.links.recheck)
 	c.running.Go(c.refreshWhenWanted)
+	c.running.Go(c.greetLeaders)
 	return c
 }
 

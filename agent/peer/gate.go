@@ -43,12 +43,18 @@ type Gate struct {
 	// rosterWanted has room for one wish for a newer roster, which the client
 	// serves.
 	rosterWanted chan struct{}
+
+	// leader is the id of the node that called as the leader of the highest term
+	// seen, until it turns out that it does not lead: where to look first, no more.
+	// leaderHeard has room for the news that it is another.
+	leader      atomic.Pointer[string]
+	leaderHeard chan struct{}
 }
 
 // OpenGate reads the gate's file; one that is not there yet is an empty roster
 // and term 0.
 func OpenGate(path string, meshID string) (*Gate, error) {
-	g := &Gate{path: path, meshID: meshID, rosterWanted: make(chan struct{}, 1)}
+	g := &Gate{path: path, meshID: meshID, rosterWanted: make(chan struct{}, 1), leaderHeard: make(chan struct{}, 1)}
 	g.view.Store(viewOf(raftstore.Roster{MeshID: meshID}))
 	data, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
@@ -122,6 +128,18 @@ func (g *Gate) Admit(term uint64) error {
 	}
 	g.term.Store(term)
 	return nil
+}
+
+// hearLeader notes who has called with a term that Admit let pass.
+func (g *Gate) hearLeader(nodeID string) {
+	if was := g.leader.Load(); was != nil && *was == nodeID {
+		return
+	}
+	g.leader.Store(&nodeID)
+	select {
+	case g.leaderHeard <- struct{}{}:
+	default:
+	}
 }
 
 // Subscribe has fn called after each change of the roster, one call at a time.

@@ -79,7 +79,8 @@ func toLeaderCall[In, Out any](ctx context.Context, c *Client, to purpose, route
 	}
 	end := time.Now().Add(patience)
 	for pause := firstPause; ; pause = min(2*pause, mostPause) {
-		queue := candidates(c.leader.Load(), c.cfg.Credentials.Identity().NodeID, c.cfg.Gate.view.Load(), c.isSuspect, rand.Perm)
+		heard := c.cfg.Gate.leader.Load()
+		queue := candidates(c.likeliest(heard), c.cfg.Credentials.Identity().NodeID, c.cfg.Gate.view.Load(), c.isSuspect, rand.Perm)
 		tried := make(map[Target]bool)
 		for len(queue) > 0 && ctx.Err() == nil {
 			target := queue[0]
@@ -90,6 +91,9 @@ func toLeaderCall[In, Out any](ctx context.Context, c *Client, to purpose, route
 			tried[target] = true
 			out, err := attempt[In, Out](ctx, c, to, target, route, in, retry)
 			c.suspect(target, err)
+			if heard != nil && (err == nil) != (*heard == target.NodeID) {
+				c.cfg.Gate.leader.CompareAndSwap(heard, nil) // another leads, or this one does not
+			}
 			if err == nil {
 				c.leader.Store(&target)
 				c.leaderless.Store(false)
@@ -143,6 +147,37 @@ func latest(a, b time.Time) time.Time {
 
 func stretched(pause time.Duration) time.Duration {
 	return pause + rand.N(pause/2)
+}
+
+// likeliest is who led last, as far as this node knows: who called it as the
+// leader, or who answered it as one.
+func (c *Client) likeliest(heard *string) *Target {
+	if heard != nil && *heard != c.cfg.Credentials.Identity().NodeID {
+		if m, ok := c.cfg.Gate.view.Load().members[*heard]; ok {
+			return &Target{NodeID: m.NodeID, Address: m.Address}
+		}
+	}
+	return c.leader.Load()
+}
+
+// greetLeaders opens the connection to a leader that has made itself known, ahead
+// of the first report: else the first command would wait for a handshake with each
+// of its nodes twice, once each way. The leader sets the pace, by its own first
+// calls. It is the client's own goroutine.
+func (c *Client) greetLeaders() {
+	for {
+		select {
+		case <-c.ctx.Done():
+			return
+		case <-c.cfg.Gate.leaderHeard:
+		}
+		if target := c.likeliest(c.cfg.Gate.leader.Load()); target != nil {
+			ctx, cancel := context.WithTimeout(c.ctx, handshakeLimit)
+			// What fails, the report will meet again.
+			_, _ = call[readRosterRequest, readRosterResponse](ctx, c, toLeader, *target, routeReadRoster, &readRosterRequest{}, false)
+			cancel()
+		}
+	}
 }
 
 // knows reports whether the roster has this node as a voter or stand-by.

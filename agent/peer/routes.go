@@ -150,6 +150,7 @@ func fenced[In, Out any](cfg Config, h handler[In, Out]) handler[In, Out] {
 		} else if err != nil {
 			return nil, err
 		}
+		cfg.Gate.hearLeader(from.NodeID)
 		if cfg.Clock != nil && fence.Sent != 0 {
 			fence.Late = cfg.Clock.Hear(fence.Term, fence.Sent, fence.Now)
 		}
