@@ -77,14 +77,6 @@ func median(values []float64) float64 {
 	return (sorted[n/2-1] + sorted[n/2]) / 2
 }
 
-func percentile(values []float64, p int) float64 {
-	if len(values) == 0 {
-		return math.NaN()
-	}
-	sorted := slices.Sorted(slices.Values(values))
-	return sorted[min(len(sorted)-1, len(sorted)*p/100)]
-}
-
 // drift is by how much the larger median is above the smaller.
 func (f *floorCheck) drift() float64 {
 	before, after := median(f.Before), median(f.After)
@@ -95,15 +87,6 @@ func (f *floorCheck) void() bool { return !(f.drift() <= voidAbove) }
 
 // both are the runs before and after, which are the floor of the table.
 func (f *floorCheck) both() []float64 { return slices.Concat(f.Before, f.After) }
-
-// row finds a row by its name.
-func (t *table) row(name string) *row {
-	i := slices.IndexFunc(t.Rows, func(r row) bool { return r.Name == name })
-	if i < 0 {
-		return nil
-	}
-	return &t.Rows[i]
-}
 
 // add adds a row and returns it; it is valid until the next add.
 func (t *table) add(name, unit string, values []float64) *row {

@@ -64,9 +64,7 @@ func (b *bench) sshRivals(ctx context.Context, floors *floorMesh) (ours []float6
 	}
 	defer closeRivals()
 	var aims = map[string]float64{"clush": 10, "ansible -m raw": 20, "ansible -m shell": 50}
-	for _, r := range rivals {
-		contenders = append(contenders, r)
-	}
+	contenders = append(contenders, rivals...)
 	t := &table{Title: fmt.Sprintf("Peers: run `true` on %d nodes", rivalNodes), Method: rivalMethod, Floor: &floorCheck{What: "warm mTLS and exec, beside the resting mesh", Unit: "ms"}}
 	if t.Floor.Before, err = floors.fans(rivalNodes, 15, false); err != nil {
 		return nil, err

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -57,6 +58,8 @@ func scaleMain(args []string) error {
 	// one runs. With one place for each CPU, a thousand starts would stop everything
 	// else in this process, Raft's heartbeats too.
 	runtime.GOMAXPROCS(8 * runtime.NumCPU())
+	// Memory for CPU while the mesh comes up; atRest takes it back.
+	debug.SetGCPercent(400)
 	result, err := runScale(context.Background(), args[0], n)
 	if err != nil {
 		return err
@@ -171,9 +174,6 @@ func (c *crowd) add() *node {
 	return n
 }
 
-// registrations is how many nodes one activation lets in.
-const registrations = 500
-
 // up makes the mesh and brings it to n nodes that are online.
 func (c *crowd) up(ctx context.Context, n int) error {
 	first := c.add()
@@ -197,17 +197,32 @@ func (c *crowd) up(ctx context.Context, n int) error {
 	if err := await(ctx, "the first node", func() error { _, err := c.mesh.status(ctx, first); return err }); err != nil {
 		return err
 	}
-	var token pki.JoinToken
-	for i := 1; i < n; i++ {
-		if (i-1)%registrations == 0 {
-			out, err := c.mesh.client(first).mesh.CreateActivation(ctx, &meshapi.CreateActivationInput{RegistrationLimit: registrations})
-			if err != nil {
-				return fmt.Errorf("make an activation: %w", err)
-			}
-			if token, err = pki.ParseJoinToken(out.JoinToken); err != nil {
-				return err
-			}
+	for len(c.mesh.nodes) < n {
+		// In groups: the news of one group has reached all before the next begins.
+		// All at once, gossip of this many nodes on few CPUs takes its own delays for
+		// failures, tells all about these, and never calms down.
+		if err := c.grow(ctx, min(n, len(c.mesh.nodes)+growthGroup)); err != nil {
+			return err
 		}
+	}
+	return nil
+}
+
+// growthGroup is how many nodes join between two looks whether all are online.
+const growthGroup = 25
+
+// grow enrols and opens nodes, up to n, and waits until they are online.
+func (c *crowd) grow(ctx context.Context, n int) error {
+	first := c.mesh.client(c.mesh.nodes[0])
+	out, err := first.mesh.CreateActivation(ctx, &meshapi.CreateActivationInput{RegistrationLimit: n - len(c.mesh.nodes)})
+	if err != nil {
+		return fmt.Errorf("make an activation: %w", err)
+	}
+	token, err := pki.ParseJoinToken(out.JoinToken)
+	if err != nil {
+		return err
+	}
+	for len(c.mesh.nodes) < n {
 		next := c.add()
 		joined, err := agent.Join(ctx, agent.JoinOptions{Config: next.config, Token: token, Tags: benchTags})
 		if err != nil {
@@ -220,14 +235,14 @@ func (c *crowd) up(ctx context.Context, n int) error {
 	}
 	deadline := time.Now().Add(scalePatience)
 	for {
-		status, err := c.mesh.status(ctx, first)
+		status, err := c.mesh.status(ctx, c.mesh.nodes[0])
 		if err == nil && status.Nodes.Online == n {
 			return nil
 		}
 		if time.Now().After(deadline) {
 			return fmt.Errorf("not all of %d nodes were online after %s: %+v, %v", n, scalePatience, status, err)
 		}
-		if err := pause(ctx, time.Second); err != nil {
+		if err := pause(ctx, pollPause); err != nil {
 			return err
 		}
 	}
@@ -281,6 +296,8 @@ const restWatched = 30 * time.Second
 
 // atRest measures what the mesh needs while nobody asks anything.
 func (c *crowd) atRest(ctx context.Context, r *scaleResult) error {
+	debug.SetGCPercent(100)
+	debug.FreeOSMemory()
 	before, err := usage()
 	if err != nil {
 		return err
@@ -298,7 +315,6 @@ func (c *crowd) atRest(ctx context.Context, r *scaleResult) error {
 		r.BytesPerSec, r.PacketsUDP = (after.bytes-before.bytes)/over, (after.packets-before.packets)/over
 	}
 	r.Goroutines = runtime.NumGoroutine()
-	runtime.GC()
 	if r.MemoryMiB, _, err = memory(os.Getpid()); err != nil {
 		return err
 	}
