@@ -45,7 +45,8 @@ var confined = []struct {
 	{"github.com/spf13", []string{"cmd/meshd", "cmd/meshctl"}, "flags end at the command line"},
 	{"github.com/jedib0t/go-pretty", []string{"cmd/meshctl"}, "tables are for people"},
 	{"github.com/coreos/go-systemd", []string{"cmd/meshd"}, "a node can run without systemd"},
-	{"github.com/aws/aws-sdk-go-v2", []string{"internal/awsjson", "agent/api", "agent/auth", "agent/leader", "agent/meshapi", "cmd/meshctl", "test/meshtest", "test/bench"}, "SSM's words are spoken at the API face and where states are decided"},
+	{"github.com/knqyf263", []string{"patcher"}, "versions of packages are compared where patches are chosen"},
+	{"github.com/aws/aws-sdk-go-v2", []string{"internal/awsjson", "agent/api", "agent/auth", "agent/leader", "agent/meshapi", "cmd/meshctl", "patcher", "test/meshtest", "test/bench"}, "SSM's words are spoken at the API face and where states are decided"},
 }
 
 type goPackage struct {
