@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"fleetmesh/test/leftover"
 )
 
 // bench is a place where scripts run.
@@ -27,8 +29,9 @@ func newBench(t *testing.T, config ProcessConfig) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(p.Close)
 	dir := filepath.Join(t.TempDir(), "jobs", "id", "0.step")
+	t.Cleanup(func() { leftover.None(t, dir) })
+	t.Cleanup(p.Close)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}

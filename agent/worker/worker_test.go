@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"fleetmesh/agent/peer"
+	"fleetmesh/test/leftover"
 )
 
 // The test binary is also its own shim, and a worker in a process of its own.
@@ -144,6 +145,7 @@ func open(t *testing.T, config Config) *Worker {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { leftover.None(t, config.Dir) }) // after the end of the worker
 	t.Cleanup(func() { w.Close() })
 	return w
 }
@@ -451,6 +453,7 @@ func startWorker(t *testing.T, dir string) (send func(jobs ...peer.Job), kill fu
 	}
 	lines := bufio.NewScanner(stdout)
 	kill = sync.OnceFunc(func() { cmd.Process.Kill(); cmd.Wait() })
+	t.Cleanup(func() { leftover.None(t, dir) })
 	t.Cleanup(kill)
 	return func(jobs ...peer.Job) {
 		data, _ := json.Marshal(jobs)

@@ -17,13 +17,13 @@ import (
 // one level do not import each other.
 var level = map[string]int{
 	"cmd/meshd": 100, "cmd/meshctl": 100,
-	"test/meshtest": 95, "test/e2e": 95, "test/bench": 95, "test/powerloss": 10,
+	"test/meshtest": 95, "test/e2e": 95, "test/bench": 95, "test/powerloss": 10, "test/leftover": 10,
 	"agent":     90,
 	"agent/api": 80, "agent/leader": 80, "agent/worker": 80,
 	"agent/auth":    70,
 	"agent/meshapi": 65,
 	"agent/peer":    60,
-	"raftstore":     50, "gossip": 50, "executor": 50,
+	"raftstore":     50, "gossip": 50, "executor": 50, "patcher": 50,
 	"executor/document": 40,
 	"internal/awsjson":  10, "internal/clock": 10, "internal/pki": 10, "internal/durable": 10, "internal/failpoint": 10, "internal/archtest": 10,
 }

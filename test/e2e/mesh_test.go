@@ -18,6 +18,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"fleetmesh/test/leftover"
 )
 
 // patience is how long a condition may take on a busy machine.
@@ -178,6 +180,7 @@ func (m *mesh) close() {
 			m.t.Errorf("%s did not end within %s of SIGTERM\n%s", n.name, patience, data[max(0, bytes.LastIndex(data, []byte("SIGQUIT"))):])
 		}
 	}
+	leftover.None(m.t, m.dir)
 	if m.t.Failed() {
 		for _, n := range m.nodes {
 			data, _ := os.ReadFile(n.dir + ".log")
