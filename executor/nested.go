@@ -121,7 +121,10 @@ type nesting struct {
 // and it itself.
 func (n *nesting) follow(tasks []Task, chain []string) error {
 	for _, task := range tasks {
-		if task.Action != actionRunDocument || task.Skip != "" || task.Refuse != "" {
+		if err := n.follow(task.Entries, chain); err != nil {
+			return err
+		}
+		if task.Action != actionRunDocument || len(task.Entries) > 0 || task.Skip != "" || task.Refuse != "" {
 			continue
 		}
 		child, problem := childOf(task.Inputs)

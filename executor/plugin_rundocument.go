@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -39,28 +38,22 @@ func (runDocument) Run(ctx context.Context, x *Execution) (Outcome, error) {
 	if err != nil {
 		return Outcome{Result: failedStep(x, "the document cannot be kept: "+err.Error())}, nil
 	}
-	journal, err := openChild(x)
+	journal, err := beginInner(x, data)
 	if err != nil {
 		return Outcome{Result: failedStep(x, err.Error())}, nil
 	}
 	defer journal.Close()
-	if err := journal.Append(Record{Kind: RecordAccepted, JobID: x.JobID, At: x.Now().UTC(), Job: data, ExpiresAt: x.ExpiresAt}); err != nil {
-		return Outcome{Result: failedStep(x, "the document is not run, because that could not be journaled: "+err.Error())}, nil
-	}
 	return runChild(ctx, x, journal, job)
 }
 
 func (runDocument) Resume(ctx context.Context, x *Execution) (Outcome, error) {
-	journal, err := openChild(x)
+	journal, entry, err := openInner(x)
 	if err != nil {
 		return Outcome{}, err
 	}
 	defer journal.Close()
-	entry := journal.Entry(x.JobID)
 	if entry == nil {
-		result := failedStep(x, "interrupted: meshd ended before the document was begun; nothing of it ran and it is not run again")
-		result.ResponseCode = -1
-		return Outcome{Result: result, Interrupted: true}, nil
+		return neverBegun(x), nil
 	}
 	var job childJob
 	if err := json.Unmarshal(entry.Job, &job); err != nil {
@@ -131,10 +124,6 @@ func readLocal(path, downloads string) ([]byte, error) {
 	return content, nil
 }
 
-func openChild(x *Execution) (*Journal, error) {
-	return OpenJournal(JournalConfig{Path: filepath.Join(x.Dir, "journal"), Log: x.runner.Log})
-}
-
 // runChild takes the child to its end, from wherever it is.
 func runChild(ctx context.Context, x *Execution, journal *Journal, job *childJob) (Outcome, error) {
 	started := x.Now().UTC()
@@ -150,33 +139,16 @@ func runChild(ctx context.Context, x *Execution, journal *Journal, job *childJob
 	if err != nil {
 		return Outcome{Result: failedStep(x, fmt.Sprintf("the document %s cannot be run with these parameters: %s", job.Document, err))}, nil
 	}
-	below := &Runner{
-		Journal: journal, Processes: x.Processes, Plugins: x.runner.Plugins, Dir: x.Dir, Facts: x.runner.Facts,
-		Platform: x.runner.Platform, Nested: x.runner.Nested, Log: x.runner.Log, Now: x.Now, Changed: func(string) {},
-		depth: x.depth, nesting: x.runner.nesting + 1, downloads: x.Downloads, job: x.job,
-	}
-	if err := below.Run(ctx, x.Cancelled, x.JobID, tasks, false); err != nil {
+	entry, err := runInner(ctx, x, journal, tasks, &Runner{nesting: x.runner.nesting + 1})
+	if err != nil {
 		return Outcome{}, err
 	}
-	entry := journal.Entry(x.JobID)
-	result := StepResult{
-		Name: x.Name, Status: entry.Status, StatusDetails: entry.StatusDetails, StartedAt: started, FinishedAt: x.Now().UTC(), Reason: entry.Reason,
-	}
-	if entry.Started() {
-		result.StartedAt = entry.StartedAt
-	}
+	result := innerResult(x, entry, started)
 	if entry.Status != statusSuccess {
 		result.ResponseCode = 1
 		result.Reason = cmp.Or(result.Reason, childFailure(job.Document, entry))
 	}
-	cut, err := joinOutputs(x, entry)
-	switch {
-	case err != nil:
-		result.Reason = strings.TrimPrefix(result.Reason+"; its output could not be kept: "+err.Error(), "; ")
-	case cut != "":
-		result.Reason = strings.TrimPrefix(result.Reason+"; its output was truncated: "+cut, "; ")
-	}
-	if err := addOutputs(&result, x.Dir); err != nil {
+	if err := innerOutputs(x, entry, &result); err != nil {
 		return Outcome{}, err
 	}
 	return Outcome{Result: result, Interrupted: strings.HasPrefix(entry.Reason, interrupted)}, nil
@@ -191,75 +163,4 @@ func childFailure(name string, entry *Entry) string {
 		}
 	}
 	return ""
-}
-
-// joinOutputs makes the step's outputs of those of the child's steps, in order,
-// within the limits of any output. cut says why not all is there.
-func joinOutputs(x *Execution, entry *Entry) (cut string, err error) {
-	limit := x.Processes.outputLimit(x.JobID)
-	for _, name := range []string{"stdout", "stderr"} {
-		partial := filepath.Join(x.Dir, name+".new")
-		if err := os.Remove(partial); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return "", err
-		}
-		out := &joinedOutput{stream: stream{path: partial, limit: limit, floor: x.Processes.config.FreeSpace, free: FreeBytes, ended: true}}
-		for i, step := range entry.Steps {
-			text := step.Stdout
-			if name == "stderr" {
-				text = step.Stderr
-			}
-			if err = out.add(filepath.Join(StepDir(x.Dir, x.JobID, i, step.Name), name), text); err != nil {
-				break
-			}
-		}
-		out.close()
-		if err == nil {
-			err = out.failure
-		}
-		if err == nil && out.file != nil {
-			err = os.Rename(partial, filepath.Join(x.Dir, name))
-		}
-		if err != nil {
-			return "", err
-		}
-		if out.cut != "" && cut == "" {
-			cut = name + ": " + out.cut
-		}
-	}
-	return cut, nil
-}
-
-type joinedOutput struct {
-	stream
-	last byte
-}
-
-// add adds a file, or where there is none, text. Each begins on a line of its own.
-func (o *joinedOutput) add(path, text string) error {
-	var from io.Reader = strings.NewReader(text)
-	file, err := os.Open(path)
-	if err == nil {
-		defer file.Close()
-		from = file
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	buffer := make([]byte, 64<<10)
-	for first := true; o.cut == "" && o.failure == nil; {
-		n, err := from.Read(buffer)
-		if n > 0 {
-			if first && o.size > 0 && o.last != '\n' {
-				o.keep([]byte{'\n'})
-			}
-			first, o.last = false, buffer[n-1]
-			o.keep(buffer[:n])
-		}
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -65,6 +65,10 @@ func (r *Runner) Run(ctx, cancelled context.Context, jobID string, tasks []Task,
 		}
 		results := append(entry.Steps[:len(entry.Steps):len(entry.Steps)], run.results...)
 		index := len(results)
+		if entry.Running && entry.Step >= len(tasks) {
+			return run.end(ctx, Record{Kind: RecordFinished, JobID: jobID, Results: run.results, Status: statusFailed, StatusDetails: statusFailed,
+				Reason: interrupted + "the document has fewer steps than when it was begun: another version of meshd has begun it"})
+		}
 		if entry.Rebooting && index <= entry.Step {
 			if err := run.awaitReboot(ctx, entry); err != nil {
 				return err
@@ -209,6 +213,9 @@ func (j *jobRun) addOutcome(index int, outcome Outcome) {
 
 func (j *jobRun) outcome(ctx context.Context, x *Execution, task Task, resume bool) (Outcome, error) {
 	plugin, known := j.Plugins[task.Action]
+	if len(task.Entries) > 0 {
+		plugin, known = propertyList{entries: task.Entries}, true
+	}
 	if !known {
 		return Outcome{Result: failedStep(x, fmt.Sprintf("this node has no plugin %q", task.Action))}, nil
 	}

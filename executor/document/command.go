@@ -27,6 +27,9 @@ type Step struct {
 
 	precondition *precondition
 	path         string // of the inputs in the document, for sentences
+	// entries are those of a list of properties of schema 1.2 that has several; then
+	// there are no inputs.
+	entries []Step
 }
 
 var stepNames = regexp.MustCompile(`\A[a-zA-Z0-9_]{1,128}\z`)
@@ -182,8 +185,8 @@ func stepHead(n *node, index int, list string) (name, action string, err error) 
 	return name, action, nil
 }
 
-// runtimeConfig has the steps of schema 1.2: per plugin a list of properties,
-// each of which is one.
+// runtimeConfig has the steps of schema 1.2: each plugin is one, whatever its
+// properties are.
 func (c *checker) runtimeConfig(config *node) error {
 	if config.kind != '{' {
 		return config.errorf(`"runtimeConfig" should be a map of plugins.`)
@@ -199,32 +202,54 @@ func (c *checker) runtimeConfig(config *node) error {
 		if err := onlyFields(n, where, "properties", "settings", "description"); err != nil {
 			return err
 		}
-		properties := n.field("properties")
-		entries := []*node{properties}
-		if properties != nil && properties.kind == '[' {
-			entries = properties.items
-		}
-		if properties == nil || len(entries) == 0 {
-			return n.errorf(`Missing "properties" %s.`, where)
-		}
-		for i, entry := range entries {
-			if entry.kind != '{' && entry.kind != '"' {
-				return entry.errorf(`"properties" should be a map, or a list of maps, %s.`, where)
-			}
-			step := Step{Name: f.name, Action: f.name, path: fmt.Sprintf("runtimeConfig.%s.properties", f.name)}
-			if properties.kind == '[' {
-				step.path += fmt.Sprintf("[%d]", i)
-			}
-			if i > 0 {
-				// PluginName must name one step: the first has the plugin's name.
-				step.Name = fmt.Sprintf("%d.%s", i, f.name)
-			}
-			if err := c.step(n, step, entry, n.field("settings")); err != nil {
-				return err
-			}
+		if err := c.properties(n, f.name, where); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// properties adds the step of a plugin of schema 1.2. Its properties are a map, or
+// a list of maps, which run one after another as one step.
+func (c *checker) properties(n *node, plugin, where string) error {
+	properties, settings := n.field("properties"), n.field("settings")
+	if properties == nil || properties.kind == '[' && len(properties.items) == 0 {
+		return n.errorf(`Missing "properties" %s.`, where)
+	}
+	whole := Step{Name: plugin, Action: plugin, path: fmt.Sprintf("runtimeConfig.%s.properties", plugin)}
+	if properties.kind != '[' {
+		return c.oneProperties(n, whole, properties, settings, where)
+	}
+	before := len(c.Steps)
+	for i, entry := range properties.items {
+		step := Step{Name: plugin, Action: plugin, path: fmt.Sprintf("%s[%d]", whole.path, i)}
+		if len(properties.items) > 1 {
+			step.Name = entryName(entry, i, plugin)
+		}
+		if err := c.oneProperties(n, step, entry, settings, where); err != nil {
+			return err
+		}
+	}
+	if len(properties.items) > 1 {
+		whole.entries = slices.Clone(c.Steps[before:])
+		c.Steps = append(c.Steps[:before], whole)
+	}
+	return nil
+}
+
+func (c *checker) oneProperties(n *node, step Step, properties, settings *node, where string) error {
+	if properties.kind != '{' && properties.kind != '"' {
+		return properties.errorf(`"properties" should be a map, or a list of maps, %s.`, where)
+	}
+	return c.step(n, step, properties, settings)
+}
+
+// entryName names one of a list of properties: by its id, where it has one.
+func entryName(entry *node, index int, plugin string) string {
+	if id := entry.fieldFold("id"); id != nil && id.kind == '"' && id.text != "" && !hasReference(id) {
+		return id.text
+	}
+	return fmt.Sprintf("%d.%s", index, plugin)
 }
 
 // step adds a step, after what both kinds of schema have in common.

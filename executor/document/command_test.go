@@ -72,7 +72,10 @@ func TestParseSchema12(t *testing.T) {
 	for _, s := range d.Steps {
 		got = append(got, s.Name+"/"+s.Action)
 	}
-	want := "[aws:runShellScript/aws:runShellScript 1.aws:runShellScript/aws:runShellScript aws:domainJoin/aws:domainJoin aws:cloudWatch/aws:cloudWatch]"
+	for _, s := range d.Steps[0].entries {
+		got = append(got, s.Name+"/"+s.Action)
+	}
+	want := "[aws:runShellScript/aws:runShellScript aws:domainJoin/aws:domainJoin aws:cloudWatch/aws:cloudWatch 0.aws:runShellScript/aws:runShellScript 1.aws:runShellScript/aws:runShellScript]"
 	if fmt.Sprint(got) != want {
 		t.Errorf("got  %v\nwant %s", got, want)
 	}

@@ -48,6 +48,12 @@ func (d *Document) task(step *Step, values map[string]any, platform string) Task
 		task.Skip = fmt.Sprintf("Step execution skipped due to unsatisfied preconditions: %s. Step name: %s", step.precondition, step.Name)
 		return task
 	}
+	if len(step.entries) > 0 {
+		for i := range step.entries {
+			task.Entries = append(task.Entries, d.task(&step.entries[i], values, platform))
+		}
+		return task
+	}
 	r := &interpolation{document: d, values: values, action: step.Action}
 	inputs := r.replace(step.Inputs)
 	if r.size > maxResolved {

@@ -44,10 +44,17 @@ func ScriptTimeout(input any) time.Duration {
 // ExecutionTimeout is the longest that all steps of a command with the parameters
 // may take, one after another. Parameters that do not fit count as not given.
 func ExecutionTimeout(d *Document, given map[string][]string) time.Duration {
-	values := d.values(given)
+	return executionTimeout(d.Steps, d.values(given))
+}
+
+func executionTimeout(steps []Step, values map[string]any) time.Duration {
 	total := time.Duration(0)
-	for i := range d.Steps {
-		step := &d.Steps[i]
+	for i := range steps {
+		step := &steps[i]
+		if len(step.entries) > 0 {
+			total += executionTimeout(step.entries, values)
+			continue
+		}
 		switch step.Action {
 		case "aws:runShellScript", "aws:runPowerShellScript", "aws:psModule":
 			inputs, _ := step.Inputs.(map[string]any)

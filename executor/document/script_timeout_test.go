@@ -19,3 +19,12 @@ func TestScriptTimeout(t *testing.T) {
 		}
 	}
 }
+
+// Each of a list of properties has its own time.
+func TestExecutionTimeoutOfAList(t *testing.T) {
+	d := mustParse(t, `{"schemaVersion":"1.2","runtimeConfig":{"aws:runShellScript":{"properties":[
+		{"runCommand":["a"],"timeoutSeconds":"60"},{"runCommand":["b"],"timeoutSeconds":30},{"runCommand":["c"]}]}}}`)
+	if got := ExecutionTimeout(d, nil); got != 3690*time.Second {
+		t.Errorf("%s", got)
+	}
+}

@@ -6,6 +6,9 @@ type Task struct {
 	Name   string
 	Action string
 	Inputs map[string]any
+	// Entries, where there are any, run one after another as this one step; then it
+	// has no Inputs.
+	Entries []Task
 	// Environment is what the step adds to the environment of scripts.
 	Environment []string
 	// Skip, when set, is why the step does not run and counts as a success; Refuse
