@@ -29,6 +29,9 @@ func benchFanout(ctx context.Context, b *bench) error {
 	if b.quick {
 		sizes = []int{10, 100}
 	}
+	if b.nodes > 0 {
+		sizes = []int{b.nodes}
+	}
 	largest := sizes[len(sizes)-1]
 	floors, err := newFloorMesh(ctx, b.dir+"/floor", "127.77.1", largest)
 	if err != nil {

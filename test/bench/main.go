@@ -45,7 +45,7 @@ type bench struct {
 	bin    string // where meshd lies
 	dir    string // for everything that is made
 	quick  bool
-	nodes  int // of the section scale; 0: all its sizes
+	nodes  int // of the sections fanout and scale; 0: all their sizes
 }
 
 func main() {
@@ -75,7 +75,7 @@ func run() error {
 	which := flag.String("tables", "full", "quick, full, or a list of: "+sectionNames())
 	out := flag.String("out", "bench", "directory of the results")
 	flag.StringVar(&b.bin, "bin", "bin", "directory of meshd")
-	flag.IntVar(&b.nodes, "nodes", 0, "nodes of the section scale, where not all its sizes are wanted")
+	flag.IntVar(&b.nodes, "nodes", 0, "nodes of the sections fanout and scale, where not all their sizes are wanted")
 	flag.Parse()
 	wanted, err := choose(*which)
 	if err != nil {
