@@ -266,6 +266,9 @@ func (c *checker) step(n *node, step Step, inputs, settings *node) error {
 		if err := c.references(inputs, user, step.path); err != nil {
 			return err
 		}
+		if err := step.secrets(inputs, user, step.path); err != nil {
+			return err
+		}
 	}
 	if settings != nil {
 		if err := c.references(settings, user, "settings"); err != nil {

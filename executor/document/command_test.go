@@ -108,10 +108,10 @@ func TestParseRefusals(t *testing.T) {
 		"steps null":           {`{"schemaVersion":"2.2","mainSteps":null}`, `Missing "mainSteps" in the document.`},
 		"steps a map":          {`{"schemaVersion":"2.2","mainSteps":{"a":1}}`, `"mainSteps" should be a list`},
 		"step a string":        {step22(`"x"`), "Step 1 of mainSteps is not an object."},
-		"no name":              {step22(`{"action":"aws:runShellScript"}`), `Missing "name" in step detail.`},
+		"no name":              {step22(`{"action":"aws:runShellScript","inputs":{"runCommand":["id"]}}`), `Missing "name" in step detail.`},
 		"no action":            {step22(`{"name":"x"}`), `Missing "action" in step detail.`},
 		"name a number":        {step22(`{"name":1}`), `"name" should be String`},
-		"name":                 {step22(`{"name":"a b","action":"aws:runShellScript"}`), "StepName: a b is invalid."},
+		"name":                 {step22(`{"name":"a b","action":"aws:runShellScript","inputs":{"runCommand":["id"]}}`), "StepName: a b is invalid."},
 		"name twice":           {step22(ok + "," + ok), "Duplicate step names found in mainSteps of the document."},
 		"unknown plugin":       {step22(`{"name":"x","action":"aws:doesNotExist"}`), "Unknown plugin name: aws:doesNotExist. It is the action of step \"x\"."},
 		"unknown step key":     {step22(`{"name":"x","action":"aws:runShellScript","isEnds":true}`), `Unknown property "isEnds" in step "x".`},
@@ -119,9 +119,9 @@ func TestParseRefusals(t *testing.T) {
 		"undeclared": {step22(`{"name":"x","action":"aws:runShellScript","inputs":{"runCommand":["a",{"k":"b {{ nope }}"}]}}`),
 			`Parameter "nope" is not declared. It is used in step "x" at mainSteps[0].inputs.runCommand[1].k. at Line: 1, Column: `},
 		"undeclared in settings":     {step22(`{"name":"x","action":"aws:runShellScript","settings":"{{a_b}}"}`), `Parameter "a_b" is not declared. It is used in step "x" at settings.`},
-		"undeclared in precondition": {step22(`{"name":"x","action":"aws:runShellScript","precondition":{"StringEquals":["{{nope}}","a"]}}`), `Parameter "nope" is not declared. It is used in step "x" at precondition.StringEquals[0].`},
-		"precondition a list":        {step22(`{"name":"x","action":"aws:runShellScript","precondition":[]}`), `"precondition" should be a map in step "x".`},
-		"platform":                   {step22(`{"name":"x","action":"aws:runShellScript","precondition":{"StringEquals":["Solaris","platformType"]}}`), "Invalid precondition, unrecognized values [platformType, Solaris] encountered."},
+		"undeclared in precondition": {step22(`{"name":"x","action":"aws:runShellScript","inputs":{"runCommand":["id"]},"precondition":{"StringEquals":["{{nope}}","a"]}}`), `Parameter "nope" is not declared. It is used in step "x" at precondition.StringEquals[0].`},
+		"precondition a list":        {step22(`{"name":"x","action":"aws:runShellScript","inputs":{"runCommand":["id"]},"precondition":[]}`), `"precondition" should be a map in step "x".`},
+		"platform":                   {step22(`{"name":"x","action":"aws:runShellScript","inputs":{"runCommand":["id"]},"precondition":{"StringEquals":["Solaris","platformType"]}}`), "Invalid precondition, unrecognized values [platformType, Solaris] encountered."},
 		"parameters a list":          {`{"schemaVersion":"2.2","parameters":[],"mainSteps":[]}`, `"parameters" should be a map.`},
 		"parameter name":             {`{"schemaVersion":"2.2","parameters":{"event_type":{"type":"String"}}}`, `Parameter name "event_type" is not alpha-numeric.`},
 		"parameter a string":         {parameter(`"String"`), `The definition of parameter "p" is not an object.`},
@@ -174,14 +174,14 @@ func TestParseWhatHasGrown(t *testing.T) {
 }
 
 func TestPlatforms(t *testing.T) {
-	shell := `{"name":"s","action":"aws:runShellScript"}`
+	shell := `{"name":"s","action":"aws:runShellScript","inputs":{"runCommand":["id"]}}`
 	for steps, want := range map[string][]string{
 		shell:                                  {"Linux", "MacOS"},
 		`{"name":"s","action":"aws:psModule"}`: {"Windows"},
-		shell + `,{"name":"w","action":"aws:psModule"}`:                                                              {"Windows", "Linux", "MacOS"},
-		`{"name":"w","action":"aws:runPowerShellScript","precondition":{"StringEquals":["windows","platformType"]}}`: {"Windows"},
-		`{"name":"w","action":"aws:runShellScript","precondition":{"StringEquals":["{{p}}","x"]}}`:                   {"Linux", "MacOS"},
-		`{"name":"w","action":"aws:psModule","precondition":{"StringEquals":["platformType","Linux"]}}`:              nil,
+		shell + `,{"name":"w","action":"aws:psModule"}`: {"Windows", "Linux", "MacOS"},
+		`{"name":"w","action":"aws:runPowerShellScript","inputs":{"runCommand":["id"]},"precondition":{"StringEquals":["windows","platformType"]}}`: {"Windows"},
+		`{"name":"w","action":"aws:runShellScript","inputs":{"runCommand":["id"]},"precondition":{"StringEquals":["{{p}}","x"]}}`:                   {"Linux", "MacOS"},
+		`{"name":"w","action":"aws:psModule","precondition":{"StringEquals":["platformType","Linux"]}}`:                                             nil,
 	} {
 		if got := mustParse(t, step22(steps)).Platforms(); !reflect.DeepEqual(got, want) {
 			t.Errorf("%s: %v, want %v", steps, got, want)
@@ -217,7 +217,7 @@ func FuzzParse(f *testing.F) {
 	for _, b := range BuiltIns() {
 		f.Add(b.Content)
 	}
-	f.Add([]byte(step22(`{"name":"x","action":"aws:runShellScript","precondition":{"StringEquals":["{{p}}","a"]},"inputs":{"runCommand":["a {{l}} {{p}}"]}}`)))
+	f.Add([]byte(step22(`{"name":"x","action":"aws:runShellScript","inputs":{"runCommand":["id"]},"precondition":{"StringEquals":["{{p}}","a"]},"inputs":{"runCommand":["a {{l}} {{p}}"]}}`)))
 	f.Add([]byte(`{"schemaVersion":"1.2","runtimeConfig":{"aws:cloudWatch":{"properties":"{}"}}}`))
 	f.Add([]byte(`{"schemaVersion":"2.2","parameters":{"m":{"type":"MapList","default":[{"a":"<"}]},"e":{"type":"String","interpolationType":"ENV_VAR"}},"mainSteps":[{"name":"x","action":"aws:runShellScript","inputs":{"runCommand":["{{e}} {{m}}"]}}]}`))
 	f.Fuzz(func(t *testing.T, content []byte) {

@@ -47,7 +47,7 @@ func TestResolve(t *testing.T) {
 	d := mustParse(t, `{"schemaVersion":"2.2","parameters":{"env":{"type":"String","interpolationType":"ENV_VAR"},"plain":{"type":"String","default":"d"}},"mainSteps":[
 		{"name":"shell","action":"aws:runShellScript","inputs":{"runCommand":["echo '{{plain}}' \"{{ env }}\"","{{env}}"],"workingDirectory":"{{ env }}"}},
 		{"name":"pwsh","action":"aws:runPowerShellScript","inputs":{"runCommand":"echo {{env}}"}},
-		{"name":"bare","action":"aws:runPowerShellScript"},
+		{"name":"bare","action":"aws:softwareInventory"},
 		{"name":"windows","action":"aws:psModule"},
 		{"name":"store","action":"aws:runShellScript","inputs":{"runCommand":["{{ssm:secret}}"]}}]}`)
 	tasks, err := d.Resolve(map[string][]string{"env": {"$(rm -rf /)"}}, "Linux")
@@ -57,7 +57,7 @@ func TestResolve(t *testing.T) {
 	for i, want := range []Task{
 		{Name: "shell", Action: "aws:runShellScript", Inputs: map[string]any{"runCommand": []any{`echo 'd' "${SSM_env}"`, `${SSM_env}`}, "workingDirectory": "$(rm -rf /)"}},
 		{Name: "pwsh", Action: "aws:runPowerShellScript", Inputs: map[string]any{"runCommand": `echo ${env:SSM_env}`}},
-		{Name: "bare", Action: "aws:runPowerShellScript", Inputs: map[string]any{}},
+		{Name: "bare", Action: "aws:softwareInventory", Inputs: map[string]any{}},
 		{Name: "windows", Action: "aws:psModule", Skip: "Step execution skipped due to unsupported plugin: aws:psModule. Step name: windows"},
 		{Name: "store", Action: "aws:runShellScript", Inputs: map[string]any{"runCommand": []any{"{{ssm:secret}}"}},
 			Refuse: "The inputs refer to {{ssm:secret}} of the Parameter Store, which this version does not have. Step name: store"},
@@ -104,7 +104,7 @@ func TestResolve(t *testing.T) {
 		t.Errorf("properties as text: %+v, %+v", tasks[1], tasks[2])
 	}
 	store := mustParse(t, `{"schemaVersion":"2.2","parameters":{"p":{"type":"String","default":"{{ ssm:x }}"}},"mainSteps":[
-		{"name":"a","action":"aws:runShellScript","inputs":{"runCommand":["{{p}}"]}},{"name":"b","action":"aws:runShellScript"}]}`)
+		{"name":"a","action":"aws:runShellScript","inputs":{"runCommand":["{{p}}"]}},{"name":"b","action":"aws:runShellScript","inputs":{"runCommand":["id"]}}]}`)
 	if tasks, err = store.Resolve(nil, "Linux"); err != nil || tasks[0].Refuse == "" || tasks[1].Refuse != "" {
 		t.Errorf("a default in the Parameter Store: %+v, %v", tasks, err)
 	}
@@ -131,7 +131,7 @@ func TestPreconditions(t *testing.T) {
 		{`{}`, "", "Unrecognized precondition"},
 		{`{"StringEquals":["{{p}}","Install"],"Other":["{{p}}","Install"]}`, "", "Unrecognized precondition"},
 	} {
-		d := mustParse(t, step22(`{"name":"x","action":"aws:runShellScript","precondition":`+c.condition+`}`))
+		d := mustParse(t, step22(`{"name":"x","action":"aws:runShellScript","inputs":{"runCommand":["id"]},"precondition":`+c.condition+`}`))
 		tasks, err := d.Resolve(given, "Linux")
 		if err != nil {
 			t.Fatal(err)
@@ -141,7 +141,7 @@ func TestPreconditions(t *testing.T) {
 			t.Errorf("%s: skip %q, refuse %q", c.condition, got.Skip, got.Refuse)
 		}
 	}
-	old := mustParse(t, strings.Replace(step22(`{"name":"x","action":"aws:runShellScript","precondition":{"StringEquals":["platformType","Linux"]}}`), "2.2", "2.0", 1))
+	old := mustParse(t, strings.Replace(step22(`{"name":"x","action":"aws:runShellScript","inputs":{"runCommand":["id"]},"precondition":{"StringEquals":["platformType","Linux"]}}`), "2.2", "2.0", 1))
 	if tasks, err := old.Resolve(given, "Linux"); err != nil || !strings.Contains(tasks[0].Refuse, "not supported in schema version 2.0") {
 		t.Errorf("got %+v, %v", tasks, err)
 	}

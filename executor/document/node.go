@@ -1,6 +1,7 @@
 package document
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -116,6 +117,9 @@ func parseUpTo(limit int, content []byte, format Format) (*node, error) {
 	if len(content) > limit {
 		return nil, &Error{Code: CodeMaxSizeExceeded, Message: fmt.Sprintf("The document has %d bytes; the limit is %d.", len(content), limit)}
 	}
+	if name := byteOrderMark(content, format); name != "" {
+		return nil, &Error{Code: CodeInvalidContent, Message: fmt.Sprintf("The document begins with a byte order mark (%s): write it in UTF-8 without one.", name), Line: 1, Column: 1}
+	}
 	switch format {
 	case JSON, "":
 		return parseJSON(content)
@@ -123,4 +127,16 @@ func parseUpTo(limit int, content []byte, format Format) (*node, error) {
 		return parseYAML(content)
 	}
 	return nil, &Error{Code: CodeInvalidContent, Message: fmt.Sprintf("A document of this type cannot be written as %s: write JSON or YAML.", format)}
+}
+
+// byteOrderMark names the mark that a content begins with, "" where that is none or
+// the format allows it: editors put it there, and nobody sees it.
+func byteOrderMark(content []byte, format Format) string {
+	switch {
+	case bytes.HasPrefix(content, []byte("\xef\xbb\xbf")) && format != YAML:
+		return "U+FEFF, as UTF-8 with BOM"
+	case bytes.HasPrefix(content, []byte("\xff\xfe")), bytes.HasPrefix(content, []byte("\xfe\xff")):
+		return "of UTF-16"
+	}
+	return ""
 }

@@ -118,8 +118,15 @@ var (
 // check refuses inputs that do not fit. n is the step, inputs nil where it has
 // none; user names the step.
 func (p plugin) check(n, inputs *node, user string) error {
-	if inputs == nil || inputs.kind == '"' {
-		return nil // settings alone, or text that becomes a map
+	if inputs != nil && inputs.kind == '"' {
+		return nil // text that becomes a map
+	}
+	if inputs == nil {
+		// SSM's own documents have steps with settings alone.
+		if n.field("settings") != nil || !slices.ContainsFunc(p.inputs, func(in input) bool { return in.required && in.name == "runCommand" }) {
+			return nil
+		}
+		inputs = &node{kind: '{', line: n.line, column: n.column}
 	}
 	for _, in := range append(slices.Clone(p.inputs), commonInputs...) {
 		value := inputs.fieldFold(in.name)

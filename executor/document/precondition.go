@@ -28,6 +28,9 @@ func (c *checker) precondition(n *node, where string) (*precondition, error) {
 	if err := c.references(n, where, "precondition"); err != nil {
 		return nil, err
 	}
+	if err := new(Step).secrets(n, where, "precondition"); err != nil {
+		return nil, err
+	}
 	read := &precondition{odd: len(n.fields) != 1}
 	for _, f := range n.fields {
 		read.operator = f.name

@@ -3,6 +3,7 @@ package document
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -13,6 +14,8 @@ var (
 	wholeReference = regexp.MustCompile(`\A\{\{\s*([a-zA-Z0-9_]+)\s*\}\}\z`)
 	// storeReference names a parameter of the Parameter Store.
 	storeReference = regexp.MustCompile(`\{\{\s*ssm(?:-secure)?:[^{}]*\}\}`)
+	// secureReference names a secret of the Parameter Store.
+	secureReference = regexp.MustCompile(`\{\{\s*(ssm-secure:[^{}]*?)\s*\}\}`)
 	// anyReference is whatever one of SSM's languages replaces.
 	anyReference = regexp.MustCompile(`\{\{\s*([a-zA-Z0-9_]+|[a-zA-Z0-9_-]+:[^{}]*?|[a-zA-Z0-9_]+\.[^{}\s]*?)\s*\}\}`)
 	// systemReference is {{ global:NAME }} and its kin, which only runbooks have.
@@ -56,6 +59,29 @@ func (n *node) mayRefer() bool {
 // user says what uses it: `in step "x"`.
 func (c *checker) references(n *node, user, path string) error {
 	return walk(n, path, func(n *node, path string) error { return c.parametersIn(n, user+" at "+path) })
+}
+
+// secureInputs are where a secret of the Parameter Store may come in. What
+// aws:runDocument passes on is for the other document.
+var secureInputs = map[string][]string{
+	"aws:downloadContent":  {"sourceInfo"},
+	"aws:configurePackage": {"additionalArguments"},
+	"aws:runDocument":      {"documentParameters"},
+}
+
+// secrets refuses {{ssm-secure:name}} but where SSM's agent reads it.
+func (step *Step) secrets(n *node, user, path string) error {
+	return walk(n, path, func(n *node, at string) error {
+		match := secureReference.FindStringSubmatch(n.text)
+		if match == nil {
+			return nil
+		}
+		input, _, _ := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(at, path), "."), ".")
+		if slices.ContainsFunc(secureInputs[step.Action], func(name string) bool { return strings.EqualFold(name, input) }) {
+			return nil
+		}
+		return n.errorf("{{ %s }} cannot be used %s at %s: a secret of the Parameter Store may come into sourceInfo of aws:downloadContent and additionalArguments of aws:configurePackage only.", match[1], user, at)
+	})
 }
 
 func (c *checker) parametersIn(n *node, where string) error {

@@ -81,11 +81,22 @@ func TestPluginInputs(t *testing.T) {
 		{"configurePackage", `{"name":"x","action":"Install"}`, ""},
 		{"configurePackage", `{"name":"x","action":"Explode"}`, `Input "action" should be one of Install, Uninstall`},
 		{"softwareInventory", `{}`, ""},
+		{"runShellScript", `{"runCommand":["echo {{ ssm-secure:token:3 }}"]}`, "{{ ssm-secure:token:3 }} cannot be used in step \"s\" at mainSteps[0].inputs.runCommand[0]: a secret"},
+		{"downloadContent", `{"sourceType":"GitHub","sourceInfo":"{\"tokenInfo\":\"{{ssm-secure:token}}\"}"}`, ""},
+		{"downloadContent", `{"SourceType":"GitHub","SourceInfo":{"tokenInfo":"{{ssm-secure:token}}"}}`, ""},
+		{"downloadContent", `{"sourceType":"GitHub","sourceInfo":"{}","destinationPath":"{{ssm-secure:token}}"}`, "{{ ssm-secure:token }} cannot be used in step"},
+		{"configurePackage", `{"name":"x","action":"Install","additionalArguments":"{\"SSM_A\":\"{{ssm-secure:token}}\"}"}`, ""},
 		{"refreshAssociation", `{"associationIds":[]}`, ""},
 	} {
 		content := `{"schemaVersion":"2.2","parameters":{"p":{"type":"String"}},"mainSteps":[{"name":"s","action":"aws:` + c.action + `","inputs":` + c.inputs + `}]}`
 		expect(t, c.action+" "+c.inputs, content, JSON, "Command", CodeInvalidContent, c.want)
 	}
+	for _, action := range []string{"runShellScript", "runPowerShellScript"} {
+		content := `{"schemaVersion":"2.2","mainSteps":[{"name":"s","action":"aws:` + action + `"}]}`
+		expect(t, action+" without inputs", content, JSON, "Command", CodeInvalidContent, `Missing input "runCommand" in step "s".`)
+	}
+	expect(t, "a secret in a precondition", `{"schemaVersion":"2.2","parameters":{"p":{"type":"String"}},"mainSteps":[{"name":"s","action":"aws:runShellScript","inputs":{"runCommand":["id"]},"precondition":{"StringEquals":["{{ p }}","{{ssm-secure:x}}"]}}]}`,
+		JSON, "Command", CodeInvalidContent, "{{ ssm-secure:x }} cannot be used in step")
 	// A step may have settings and no inputs.
 	expect(t, "settings", `{"schemaVersion":"2.2","mainSteps":[{"name":"s","action":"aws:cloudWatch","settings":{"startType":"Disabled"}}]}`, JSON, "Command", "", "")
 }
@@ -193,4 +204,13 @@ mainSteps:
 	if got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
+}
+
+// A byte order mark is seen by nobody who looks at the document, so it is named.
+func TestByteOrderMark(t *testing.T) {
+	const text = `{"schemaVersion":"2.2","mainSteps":[{"name":"s","action":"aws:runShellScript","inputs":{"runCommand":["id"]}}]}`
+	const mark = "\xef\xbb\xbf"
+	expect(t, "JSON", mark+text, JSON, "Command", CodeInvalidContent, "The document begins with a byte order mark (U+FEFF, as UTF-8 with BOM): write it in UTF-8 without one.")
+	expect(t, "YAML may have one", mark+text, YAML, "Command", "", "")
+	expect(t, "UTF-16", "\xff\xfe{\x00", YAML, "Command", CodeInvalidContent, "The document begins with a byte order mark (of UTF-16)")
 }

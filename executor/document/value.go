@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 )
@@ -129,7 +130,7 @@ func Given(values map[string]any) map[string][]string {
 }
 
 // CheckParameters checks what a command gives for the document's parameters. The
-// error is one or more sentences, without values: they may be secrets.
+// error is one or more sentences, for whoever has given the values.
 func (d *Document) CheckParameters(given map[string][]string) error {
 	var problems []string
 	for i := range d.Parameters {
@@ -171,36 +172,87 @@ func (p *Parameter) check(given []string) []string {
 		return []string{fmt.Sprintf("Parameter %q ", p.Name) + fmt.Sprintf(format, args...)}
 	}
 	if _, ok := p.parse(given); !ok {
-		if p.Type == TypeString {
-			return refuse("is a String and must have exactly one value, not %d.", len(given))
-		}
-		return refuse("has a value that is not of its type %s.", p.Type)
+		return refuse("%s", p.misfit(given))
 	}
 	if below(len(given), p.MinItems) {
-		return refuse("must have at least %s.", count(*p.MinItems, "value"))
+		return refuse("must have at least %s, not %d.", count(*p.MinItems, "value"), len(given))
 	}
 	if beyond(len(given), p.MaxItems) {
-		return refuse("must have at most %s.", count(*p.MaxItems, "value"))
+		return refuse("must have at most %s, not %d.", count(*p.MaxItems, "value"), len(given))
 	}
-	for _, value := range given {
+	for i, value := range given {
+		which := "It is "
+		if len(given) > 1 {
+			which = fmt.Sprintf("Its value %d is ", i+1)
+		}
+		which += quoted(value) + "."
 		switch characters := utf8.RuneCountInString(value); {
 		case strings.ContainsRune(value, 0):
-			return refuse("holds the character NUL, which no script can.")
+			return refuse("holds the character NUL, which no script can. %s", which)
 		case storeReference.MatchString(value):
 			continue // the value is known only where it runs
 		case below(characters, p.MinChars):
-			return refuse("must have at least %s.", count(*p.MinChars, "character"))
+			return refuse("must have at least %s. %s", count(*p.MinChars, "character"), which)
 		case beyond(characters, p.MaxChars):
-			return refuse("must have at most %s.", count(*p.MaxChars, "character"))
+			return refuse("must have at most %s, not %d. %s", count(*p.MaxChars, "character"), characters, which)
 		case p.AllowedValues != nil && !slices.Contains(p.AllowedValues, value):
-			return refuse("must be one of: %s.", strings.Join(p.AllowedValues, ", "))
+			return refuse("must be one of: %s. %s", strings.Join(p.AllowedValues, ", "), which)
 		case p.pattern != nil:
 			if problem := p.pattern.refuses(value); problem != "" {
-				return refuse(problem, p.AllowedPattern)
+				return refuse("%s %s", fmt.Sprintf(problem, p.AllowedPattern), which)
 			}
 		}
 	}
 	return nil
+}
+
+// typeWords are what values of a type are, for sentences.
+var typeWords = map[string]string{
+	typeInteger: "a whole number", typeBoolean: "true or false", typeStringMap: "a map, in JSON", typeMapList: "a list of maps, in JSON",
+}
+
+// misfit says that values are not of the parameter's type.
+func (p *Parameter) misfit(given []string) string {
+	if p.Type == TypeString || len(given) != 1 && p.Type != typeMapList {
+		return fmt.Sprintf("is %s %s and must have exactly one value, not %d.", article(p.Type), p.Type, len(given))
+	}
+	for i, value := range given {
+		if _, ok := p.parse([]string{value}); !ok {
+			which := "it is "
+			if len(given) > 1 {
+				which = fmt.Sprintf("its value %d is ", i+1)
+			}
+			return fmt.Sprintf("has a value that is not of its type %s, %s: %s%s.", p.Type, typeWords[p.Type], which, quoted(value))
+		}
+	}
+	return fmt.Sprintf("has a value that is not of its type %s, %s.", p.Type, typeWords[p.Type])
+}
+
+func article(word string) string {
+	if strings.HasPrefix(word, "I") {
+		return "an"
+	}
+	return "a"
+}
+
+// mostQuoted is how many characters of a value a sentence shows.
+const mostQuoted = 60
+
+// quoted shows a value that whoever reads it has given.
+func quoted(value string) string {
+	if utf8.RuneCountInString(value) > mostQuoted {
+		value = firstRunes(value, mostQuoted) + "…"
+	}
+	return strconv.Quote(value)
+}
+
+func firstRunes(s string, n int) string {
+	for i := range s {
+		if n--; n < 0 {
+			return s[:i]
+		}
+	}
+	return s
 }
 
 func below(n int, minimum *int) bool  { return minimum != nil && n < *minimum }
