@@ -25,7 +25,7 @@ var level = map[string]int{
 	"agent/peer":    60,
 	"raftstore":     50, "gossip": 50, "executor": 50, "patcher": 50,
 	"executor/document": 40,
-	"internal/awsjson":  10, "internal/clock": 10, "internal/pki": 10, "internal/durable": 10, "internal/failpoint": 10, "internal/archtest": 10,
+	"internal/awsjson":  10, "internal/clock": 10, "internal/pki": 10, "internal/durable": 10, "internal/failpoint": 10, "internal/schedule": 10, "internal/archtest": 10,
 }
 
 // exceptions to "one level does not import itself", and why.

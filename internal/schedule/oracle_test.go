@@ -1,0 +1,313 @@
+package schedule
+
+import (
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+var (
+	oracleSeeds = flag.Int("oracle.seeds", 20, "random expressions of TestOracle, each in five zones")
+	oracleFirst = flag.Uint64("oracle.first", 1, "the `seed` of the first of them; 0 draws one")
+	oracleZones = flag.String("oracle.zones", "Europe/Berlin,America/Sao_Paulo,Australia/Lord_Howe,Pacific/Apia,Africa/Casablanca", "the `zones` of TestOracle")
+)
+
+// The oracle knows thirty years.
+var (
+	oracleFrom = time.Date(2008, 1, 1, 0, 0, 0, 0, time.UTC)
+	oracleTo   = time.Date(2038, 1, 1, 0, 0, 0, 0, time.UTC)
+)
+
+// wallClock is what the clocks on the walls of a zone show, minute by minute: entry
+// i is the date and time at oracleFrom + i minutes, in minutes since 1970-01-01
+// there.
+type wallClock struct {
+	zone  *time.Location
+	shows []int32
+}
+
+func newWallClock(t *testing.T, name string) *wallClock {
+	zone := mustZone(t, name)
+	w := &wallClock{zone: zone}
+	decode := func(at time.Time) int32 {
+		date := at.In(zone)
+		return int32(time.Date(date.Year(), date.Month(), date.Day(), date.Hour(), date.Minute(), 0, 0, time.UTC).Unix() / 60)
+	}
+	// Clocks are set at quarters of an hour: it is enough to read them there, and to
+	// see that nothing else happens between.
+	for at := oracleFrom; at.Before(oracleTo); at = at.Add(15 * time.Minute) {
+		first := decode(at)
+		if last := decode(at.Add(14 * time.Minute)); last != first+14 {
+			t.Fatalf("%s: the clock is set within the quarter of an hour at %v", name, at)
+		}
+		for m := range int32(15) {
+			w.shows = append(w.shows, first+m)
+		}
+	}
+	return w
+}
+
+// openings is brute force: each minute is looked at.
+func (w *wallClock) openings(e expression) []int64 {
+	var found []int64
+	moment := func(i int, later int32) int64 {
+		return oracleFrom.Unix() + int64(i)*60 + int64(later)*60 + int64(e.second)
+	}
+	today, meant := int32(-1), false // the day that was asked for last, and the answer
+	isMeant := func(local int32) bool {
+		if day := local / 1440; day != today {
+			today, meant = day, e.hasDay(time.Unix(int64(day)*86400, 0).UTC())
+		}
+		return meant && e.minute[local%1440]
+	}
+	newest := w.shows[0] - 1 // the latest that the clock has shown
+	for i, local := range w.shows {
+		// What the clock has left out is so much later.
+		for missing := newest + 1; missing < local; missing++ {
+			if isMeant(missing) {
+				found = append(found, moment(i, missing-newest-1))
+			}
+		}
+		// What it has shown before counts once.
+		if local > newest && isMeant(local) {
+			found = append(found, moment(i, 0))
+		}
+		newest = max(newest, local)
+	}
+	slices.Sort(found)
+	return slices.Compact(found)
+}
+
+// expression is a random cron expression, and what it means in the plainest way.
+type expression struct {
+	text   string
+	second int
+	minute [1440]bool
+	// hasDay gets a date in UTC.
+	hasDay func(date time.Time) bool
+}
+
+// maker makes items of fields, with what they mean.
+type maker struct{ *rand.Rand }
+
+// plain is a list of numbers, ranges and steps of a field.
+func (m maker) plain(low, high int, names []string) (string, map[int]bool) {
+	show := func(v int) string {
+		if names != nil && m.IntN(2) == 0 {
+			if m.IntN(4) == 0 {
+				return strings.ToLower(names[v-low])
+			}
+			return names[v-low]
+		}
+		if m.IntN(4) == 0 {
+			return fmt.Sprintf("%02d", v)
+		}
+		return strconv.Itoa(v)
+	}
+	var items []string
+	values := map[int]bool{}
+	for range 1 + m.IntN(4)/2*m.IntN(3) {
+		from := low + m.IntN(high-low+1)
+		to := from + m.IntN(high-from+1)
+		step := 1 + m.IntN(high-low)
+		text := ""
+		switch m.IntN(6) {
+		case 0, 1, 2:
+			text, to, step = show(from), from, 1
+		case 3:
+			text, step = show(from)+"-"+show(to), 1
+		case 4:
+			text = fmt.Sprintf("%s-%s/%d", show(from), show(to), step)
+		case 5:
+			text, to = fmt.Sprintf("%s/%d", show(from), step), high
+			if from == low && m.IntN(2) == 0 {
+				text = fmt.Sprintf("*/%d", step)
+			}
+		}
+		items = append(items, text)
+		for v := low; v <= high; v++ {
+			if v >= from && v <= to && (v-from)%step == 0 {
+				values[v] = true
+			}
+		}
+	}
+	return strings.Join(items, ","), values
+}
+
+var (
+	monthNames   = strings.Fields("JAN FEB MAR APR MAY JUN JUL AUG SEP OCT NOV DEC")
+	weekdayNames = strings.Fields("SUN MON TUE WED THU FRI SAT")
+)
+
+// isLastOfMonth says that there is no such date n days later in the month.
+func leavesMonth(date time.Time, n int) bool { return date.AddDate(0, 0, n).Month() != date.Month() }
+
+func isWeekday(date time.Time) bool {
+	return date.Weekday() != time.Saturday && date.Weekday() != time.Sunday
+}
+
+// isNearest says whether a date is the weekday nearest to a day of its month: no
+// other weekday of the month is nearer.
+func isNearest(date time.Time, day int) bool {
+	named := time.Date(date.Year(), date.Month(), day, 0, 0, 0, 0, time.UTC)
+	if named.Month() != date.Month() || !isWeekday(date) {
+		return false
+	}
+	for _, distance := range []int{0, -1, 1, -2, 2} {
+		if other := named.AddDate(0, 0, distance); other.Month() == date.Month() && isWeekday(other) {
+			return other.Equal(date)
+		}
+	}
+	return false
+}
+
+// daysOf makes the fields of day of month and day of week.
+func (m maker) daysOf() (month, week string, has func(time.Time) bool) {
+	day := 1 + m.IntN(31)
+	weekday := m.IntN(7)
+	name := []string{strconv.Itoa(weekday + 1), weekdayNames[weekday]}[m.IntN(2)]
+	switch m.IntN(12) {
+	case 0:
+		return "*", "?", func(time.Time) bool { return true }
+	case 1:
+		return "?", "*", func(time.Time) bool { return true }
+	case 2, 3:
+		text, values := m.plain(1, 31, nil)
+		return text, "?", func(date time.Time) bool { return values[date.Day()] }
+	case 4, 5:
+		text, values := m.plain(1, 7, weekdayNames)
+		return "?", text, func(date time.Time) bool { return values[int(date.Weekday())+1] }
+	case 6:
+		return "L", "?", func(date time.Time) bool { return leavesMonth(date, 1) }
+	case 7:
+		before := 1 + m.IntN(30)
+		return fmt.Sprintf("L-%d", before), "?", func(date time.Time) bool {
+			return leavesMonth(date, before+1) && !leavesMonth(date, before)
+		}
+	case 8:
+		return "LW", "?", func(date time.Time) bool {
+			last := date
+			for !leavesMonth(last, 1) {
+				last = last.AddDate(0, 0, 1)
+			}
+			return isNearest(date, last.Day())
+		}
+	case 9:
+		return fmt.Sprintf("%dW", day), "?", func(date time.Time) bool { return isNearest(date, day) }
+	case 10:
+		return "?", name + "L", func(date time.Time) bool {
+			return int(date.Weekday()) == weekday && leavesMonth(date, 7)
+		}
+	}
+	nth := 1 + m.IntN(5)
+	return "?", fmt.Sprintf("%s#%d", name, nth), func(date time.Time) bool {
+		return int(date.Weekday()) == weekday && leavesMonth(date, -7*nth) && !leavesMonth(date, -7*(nth-1))
+	}
+}
+
+// randomExpression is one that a window may have.
+func randomExpression(seed uint64) expression {
+	m := maker{rand.New(rand.NewPCG(seed, 0))}
+	for {
+		var e expression
+		minuteText, inHour := m.plain(0, 59, nil)
+		hourText, inDay := m.plain(0, 23, nil)
+		if m.IntN(8) == 0 {
+			hourText = "*"
+			for h := range 24 {
+				inDay[h] = true
+			}
+		}
+		monthText, yearText := "*", "*"
+		var inYear, inYears map[int]bool
+		if m.IntN(3) == 0 {
+			monthText, inYear = m.plain(1, 12, monthNames)
+		}
+		if m.IntN(4) == 0 {
+			yearText, inYears = m.plain(1970, 2199, nil)
+		}
+		dayText, weekText, has := m.daysOf()
+		e.text = fmt.Sprintf("%s %s %s %s %s %s", minuteText, hourText, dayText, monthText, weekText, yearText)
+		if m.IntN(3) == 0 {
+			e.second = m.IntN(60)
+			e.text = fmt.Sprintf("%d %s", e.second, e.text)
+		}
+		e.text = "cron(" + e.text + ")"
+		e.hasDay = func(date time.Time) bool {
+			return (inYear == nil || inYear[int(date.Month())]) && (inYears == nil || inYears[date.Year()]) && has(date)
+		}
+		last, tooOften := -1440, false
+		for i := range e.minute {
+			if inDay[i/60] && inHour[i%60] {
+				tooOften = tooOften || i-last < 5
+				e.minute[i], last = true, i
+			}
+		}
+		// Over midnight it depends on the days: TestTooOften.
+		if !tooOften && slices.Index(e.minute[:], true)+1440-last >= 5 {
+			return e
+		}
+	}
+}
+
+// The openings of random expressions are those that brute force finds.
+func TestOracle(t *testing.T) {
+	first := *oracleFirst
+	if first == 0 {
+		first = rand.Uint64()
+	}
+	for _, name := range strings.Split(*oracleZones, ",") {
+		clock := newWallClock(t, name)
+		for i := range *oracleSeeds {
+			seed := first + uint64(i)
+			e := randomExpression(seed)
+			if err := clock.compare(e); err != nil {
+				t.Errorf("%s in %s: %v\nagain: go test ./internal/schedule -run '^TestOracle$' -oracle.first=%d -oracle.seeds=1 -oracle.zones=%s", e.text, name, err, seed, name)
+			}
+		}
+	}
+}
+
+func (w *wallClock) compare(e expression) error {
+	s, err := Parse(e.text, Window)
+	if err != nil {
+		return err
+	}
+	timetable, err := s.With(Terms{Zone: w.zone})
+	if err != nil {
+		return err
+	}
+	// The days at both ends are left out: the table ends there, and what was missing
+	// before is not in it.
+	const margin = 2 * 24 * time.Hour
+	from, to := oracleFrom.Add(margin), oracleTo.Add(-margin)
+	want := slices.DeleteFunc(w.openings(e), func(moment int64) bool { return moment < from.Unix() || moment >= to.Unix() })
+	i := 0
+	for got := range timetable.Between(from, to) {
+		if i >= len(want) {
+			return fmt.Errorf("opening %d is %v, want none", i, got)
+		}
+		if got.Unix() != want[i] {
+			return fmt.Errorf("opening %d is %v, want %v", i, got, time.Unix(want[i], 0).In(w.zone))
+		}
+		i++
+	}
+	if i < len(want) {
+		return fmt.Errorf("opening %d is missing: %v", i, time.Unix(want[i], 0).In(w.zone))
+	}
+	return nil
+}
+
+func mustZone(t testing.TB, name string) *time.Location {
+	t.Helper()
+	zone, err := Zone(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return zone
+}
