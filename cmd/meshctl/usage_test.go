@@ -66,7 +66,7 @@ func TestWrongUsage(t *testing.T) {
 func TestNotInThisVersion(t *testing.T) {
 	m := newFakeMesh(t)
 	for _, line := range []string{
-		"parameter put --name x --value y", "parameter", "baseline list", "patch scan --targets all", "patch-group set", "window create", "window schedule --expression x",
+		"parameter put --name x --value y", "parameter", "baseline list", "patch scan --targets all", "patch-group set", "window create", "window schedule mw-0123456789abcdef0",
 		"association list", "snapshot save /x", "snapshot restore /x", "patch --help",
 	} {
 		r := m.run(strings.Fields(line)...)

@@ -29,9 +29,9 @@ func (r *reader) cron() (*Schedule, error) {
 	w := r.words
 	switch {
 	case len(w) < 6:
-		return nil, r.fail("schedule", word{"", r.end}, fmt.Sprintf("cron has six fields (minutes, hours, day of month, month, day of week, year) and may have seconds before them, not %d", len(w)))
+		return nil, r.fail("expression", word{"", r.end}, fmt.Sprintf("cron has six fields (minutes, hours, day of month, month, day of week, year) and may have seconds before them, not %d", len(w)))
 	case len(w) > 7:
-		return nil, r.fail("schedule", w[7], "cron has six fields (minutes, hours, day of month, month, day of week, year) and may have seconds before them, not more")
+		return nil, r.fail("expression", w[7], "cron has six fields (minutes, hours, day of month, month, day of week, year) and may have seconds before them, not more")
 	}
 	c := &cron{}
 	if len(w) == 7 {

@@ -33,7 +33,7 @@ type wallClock struct {
 
 func newWallClock(t *testing.T, name string) *wallClock {
 	zone := mustZone(t, name)
-	w := &wallClock{zone: zone}
+	w := &wallClock{zone: zone, shows: make([]int32, 0, oracleTo.Sub(oracleFrom)/time.Minute)}
 	decode := func(at time.Time) int32 {
 		date := at.In(zone)
 		return int32(time.Date(date.Year(), date.Month(), date.Day(), date.Hour(), date.Minute(), 0, 0, time.UTC).Unix() / 60)
@@ -66,18 +66,27 @@ func (w *wallClock) openings(e expression) []int64 {
 		return meant && e.minute[local%1440]
 	}
 	newest := w.shows[0] - 1 // the latest that the clock has shown
-	for i, local := range w.shows {
+	for i := 0; i < len(w.shows); i++ {
+		local := w.shows[i]
 		// What the clock has left out is so much later.
 		for missing := newest + 1; missing < local; missing++ {
 			if isMeant(missing) {
 				found = append(found, moment(i, missing-newest-1))
 			}
 		}
-		// What it has shown before counts once.
-		if local > newest && isMeant(local) {
+		if local <= newest { // what it has shown before counts once
+			continue
+		}
+		if isMeant(local) {
 			found = append(found, moment(i, 0))
 		}
-		newest = max(newest, local)
+		newest = local
+		// The rest of a day that is not meant, and on which nobody sets the clock, may be
+		// passed over.
+		if rest := 1439 - local%1440; !meant && i+int(rest) < len(w.shows) && w.shows[i+int(rest)] == local+rest {
+			i += int(rest)
+			newest += rest
+		}
 	}
 	slices.Sort(found)
 	return slices.Compact(found)
@@ -217,7 +226,10 @@ func randomExpression(seed uint64) expression {
 		var e expression
 		minuteText, inHour := m.plain(0, 59, nil)
 		hourText, inDay := m.plain(0, 23, nil)
-		if m.IntN(8) == 0 {
+		switch m.IntN(8) {
+		case 0, 1, 2: // when clocks are set
+			hourText, inDay = m.plain(0, 3, nil)
+		case 3:
 			hourText = "*"
 			for h := range 24 {
 				inDay[h] = true

@@ -58,7 +58,7 @@ func (s *Schedule) Form() Form { return s.form }
 // ErrInvalid.
 func Parse(expression string, kind Kind) (*Schedule, error) {
 	fail := func(offset int, value, reason string) error {
-		return &SyntaxError{Expression: expression, Offset: offset, Field: "schedule", Value: value, Reason: reason}
+		return &SyntaxError{Expression: expression, Offset: offset, Field: "expression", Value: value, Reason: reason}
 	}
 	if len(expression) > maxLength {
 		return nil, fail(maxLength, "", "an expression has at most 256 characters")
