@@ -118,6 +118,12 @@ func (e *Entry) Finished() bool { return e.Status != "" }
 // Started reports whether any step may have been executed.
 func (e *Entry) Started() bool { return !e.StartedAt.IsZero() }
 
+// ran reports whether a step before the one at hand, or an earlier run of that, was
+// executed.
+func (e *Entry) ran() bool {
+	return e.Reboots > 0 || slices.ContainsFunc(e.Steps, func(s StepResult) bool { return !s.StartedAt.IsZero() })
+}
+
 // Unreported reports whether the mesh does not yet know the newest state.
 func (e *Entry) Unreported() bool { return e.Sequence > e.Acknowledged }
 

@@ -40,6 +40,10 @@ func openInner(x *Execution) (*Journal, *Entry, error) {
 	return journal, journal.Entry(x.JobID), nil
 }
 
+// mayBeginInner reports whether a step that was started and has no inner job may
+// begin it now.
+func mayBeginInner(x *Execution) bool { return x.RunDir == x.Dir && x.mayBegin() }
+
 // neverBegun is the outcome of a step that was started and has no inner job.
 func neverBegun(x *Execution) Outcome {
 	result := failedStep(x, "interrupted: meshd ended before the step was begun; nothing of it ran and it is not run again")
@@ -53,6 +57,7 @@ func runInner(ctx context.Context, x *Execution, journal *Journal, tasks []Task,
 	outer := x.runner
 	below.Journal, below.Processes, below.Plugins, below.Dir, below.Facts = journal, x.Processes, outer.Plugins, x.Dir, outer.Facts
 	below.Platform, below.Nested, below.Log, below.Now, below.Changed = outer.Platform, outer.Nested, outer.Log, x.Now, func(string) {}
+	below.StartUntil = func(json.RawMessage) time.Time { return x.StartUntil }
 	below.depth, below.downloads, below.job = outer.depth+2, x.Downloads, x.job
 	err := below.Run(ctx, x.Cancelled, x.JobID, tasks, false)
 	return journal.Entry(x.JobID), err

@@ -17,7 +17,8 @@ type Plugin interface {
 	// ErrDetached means that the end cannot be told now; Resume is called later.
 	Run(ctx context.Context, x *Execution) (Outcome, error)
 	// Resume goes on with a step that Run, maybe of an earlier process, has begun,
-	// and never begins it anew. What cannot be resumed is interrupted.
+	// and never begins it anew: only where it is certain that nothing of it ran, and
+	// it still may, is it begun now. What cannot be resumed is interrupted.
 	Resume(ctx context.Context, x *Execution) (Outcome, error)
 }
 
@@ -36,6 +37,8 @@ type Execution struct {
 	RunDir    string
 	Downloads string
 	ExpiresAt time.Time
+	// StartUntil is when it is too late to begin, where it is set.
+	StartUntil time.Time
 	// BootID is the boot of the machine on which the step was started.
 	BootID string
 	// Cancelled ends when the job is to be cancelled.
@@ -46,6 +49,14 @@ type Execution struct {
 	depth  int
 	job    json.RawMessage // as it was accepted
 	runner *Runner
+}
+
+// mayBegin reports whether a step that was to start earlier may start now if it is
+// found that it did not. On another boot that cannot be found out: what was written
+// last may be lost.
+func (x *Execution) mayBegin() bool {
+	now := x.Now()
+	return x.BootID == x.Processes.BootID() && x.Cancelled.Err() == nil && now.Before(x.ExpiresAt) && (x.StartUntil.IsZero() || now.Before(x.StartUntil))
 }
 
 // Outcome is how a step ended.

@@ -21,13 +21,20 @@ func (p powerShellScript) Run(ctx context.Context, x *Execution) (Outcome, error
 	if reason != "" {
 		return Outcome{Result: failedStep(x, reason)}, nil
 	}
-	return runScript(ctx, x, scriptFile{
-		name: scriptMark + "ps1", prefix: byteOrderMark, interpreter: []string{program, "-f"}, environment: powerShellEnvironment,
-	})
+	return runScript(ctx, x, powerShellFile(program))
 }
 
-func (powerShellScript) Resume(ctx context.Context, x *Execution) (Outcome, error) {
-	return resumeScript(ctx, x)
+func (p powerShellScript) Resume(ctx context.Context, x *Execution) (Outcome, error) {
+	program, reason := p.find()
+	if reason != "" {
+		return resumeScript(ctx, x, nil)
+	}
+	file := powerShellFile(program)
+	return resumeScript(ctx, x, &file)
+}
+
+func powerShellFile(program string) scriptFile {
+	return scriptFile{name: scriptMark + "ps1", prefix: byteOrderMark, interpreter: []string{program, "-f"}, environment: powerShellEnvironment}
 }
 
 // find returns the program, or a sentence on what is to be done.

@@ -34,6 +34,10 @@ func (p propertyList) Resume(ctx context.Context, x *Execution) (Outcome, error)
 	}
 	defer journal.Close()
 	if entry == nil {
+		if mayBeginInner(x) {
+			journal.Close()
+			return p.Run(ctx, x)
+		}
 		return neverBegun(x), nil
 	}
 	return p.run(ctx, x, journal, entry.AcceptedAt)

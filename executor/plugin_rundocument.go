@@ -46,13 +46,17 @@ func (runDocument) Run(ctx context.Context, x *Execution) (Outcome, error) {
 	return runChild(ctx, x, journal, job)
 }
 
-func (runDocument) Resume(ctx context.Context, x *Execution) (Outcome, error) {
+func (d runDocument) Resume(ctx context.Context, x *Execution) (Outcome, error) {
 	journal, entry, err := openInner(x)
 	if err != nil {
 		return Outcome{}, err
 	}
 	defer journal.Close()
 	if entry == nil {
+		if mayBeginInner(x) {
+			journal.Close()
+			return d.Run(ctx, x)
+		}
 		return neverBegun(x), nil
 	}
 	var job childJob

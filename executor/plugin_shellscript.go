@@ -11,5 +11,5 @@ func (shellScript) Run(ctx context.Context, x *Execution) (Outcome, error) {
 }
 
 func (shellScript) Resume(ctx context.Context, x *Execution) (Outcome, error) {
-	return resumeScript(ctx, x)
+	return resumeScript(ctx, x, &scriptFile{name: scriptName})
 }

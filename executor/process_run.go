@@ -237,7 +237,8 @@ type ended struct {
 
 // run starts a script and waits for its end. Before it is called, "starting"
 // must be durable. When ctx ends it returns ErrDetached and the script goes on;
-// when cancelled ends the script is killed.
+// when cancelled ends the script is killed. Where another shim has claimed the step
+// already, that one's end is waited for.
 func (p *Processes) run(ctx, cancelled context.Context, order *shimOrder) (ended, error) {
 	order.Version, order.BootID, order.FreeSpace = shimVersion, p.bootID, p.config.FreeSpace
 	order.OutputLimit = cmp.Or(order.OutputLimit, p.config.OutputLimit)
@@ -252,7 +253,7 @@ func (p *Processes) run(ctx, cancelled context.Context, order *shimOrder) (ended
 	if err := writeOrder(shim.socket, order); err != nil {
 		p.config.Log.Warn("a shim did not take its order", "error", err)
 		shim.discard()
-		return p.resume(ctx, cancelled, order.Dir, p.bootID, 0)
+		return p.resume(ctx, cancelled, order.Dir, p.bootID, nil)
 	}
 	failpoint.Hit(failpoint.ShimOrdered)
 	stopCancel := context.AfterFunc(cancelled, func() { _ = shim.process.Signal(unix.SIGTERM) })
@@ -262,6 +263,9 @@ func (p *Processes) run(ctx, cancelled context.Context, order *shimOrder) (ended
 	reusable := stopCancel()
 	reusable = stopDetach() && reusable && exit.Failure == ""
 	switch {
+	case err == nil && exit.Refused:
+		shim.discard()
+		return p.resume(ctx, cancelled, order.Dir, p.bootID, nil)
 	case err == nil:
 		failpoint.Hit(failpoint.ExitReceived)
 		return ended{exit: exit, ran: exit.Failure == "", journaled: func() {
@@ -277,7 +281,7 @@ func (p *Processes) run(ctx, cancelled context.Context, order *shimOrder) (ended
 		return ended{}, ErrDetached
 	}
 	shim.discard() // it is dead: its end of the socket is closed
-	return p.resume(ctx, cancelled, order.Dir, p.bootID, 0)
+	return p.resume(ctx, cancelled, order.Dir, p.bootID, nil)
 }
 
 // readExit reads the frame that a shim sends at the end.
@@ -317,32 +321,22 @@ const (
 // starting or ending; no event tells of that.
 const retryLock = 20 * time.Millisecond
 
-// claimTime is how long a shim that the last meshd has started may take until it
-// claims its step. Longer: a step that was never started is reported later;
-// shorter: more steps are given up that were just about to start.
-const claimTime = time.Second
-
 // resume finds the script of a step that was started earlier, waits for it if
-// its shim is there, and ends what is left of it if not. A shim that has its
-// order, but was not fast enough to claim the step before meshd died, gets some
-// time for it.
-func (p *Processes) resume(ctx, cancelled context.Context, dir, bootID string, patience time.Duration) (ended, error) {
+// its shim is there, and ends what is left of it if not. A step that no shim has
+// claimed did not run: begin, where it is not nil, makes the order to run it now. It
+// must be nil on another boot than that on which the step was started, for what shims
+// had written may be lost then. A shim with an order of an earlier meshd that comes
+// late either claims the step first, and is waited for, or finds it claimed.
+func (p *Processes) resume(ctx, cancelled context.Context, dir, bootID string, begin func() *shimOrder) (ended, error) {
 	failpoint.Hit(failpoint.ResumeBegun)
-	if bootID != p.bootID {
-		patience = 0
-	}
-	for until := time.Now().Add(patience); time.Now().Before(until); {
-		// Without the lock: a shim must find it free.
-		var log statusLog
-		data, err := os.ReadFile(filepath.Join(dir, statusFile))
-		if err == nil {
-			log.parse(data)
-		}
-		if log.frames > 0 {
-			break
-		}
-		if err := p.await(ctx, cancelled, nil); err != nil {
+	if begin != nil {
+		unclaimed, err := unclaimed(dir)
+		if err != nil {
 			return ended{}, err
+		}
+		if unclaimed {
+			p.config.Log.Info("a step that meshd was about to start when it ended is started now", "dir", dir)
+			return p.run(ctx, cancelled, begin())
 		}
 	}
 	for {

@@ -309,7 +309,7 @@ func (b *bench) detach(t *testing.T, script string) {
 
 func (b *bench) resume(t *testing.T, bootID string) ended {
 	t.Helper()
-	end, err := b.Processes.resume(context.Background(), context.Background(), b.dir, bootID, 0)
+	end, err := b.Processes.resume(context.Background(), context.Background(), b.dir, bootID, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -321,7 +321,7 @@ func TestResumeFindsARunningScript(t *testing.T) {
 	b.detach(t, "echo x > $HERE/ready\nuntil [ -e $HERE/go ]; do sleep 0.01; done\nexit 5\n")
 	ctx, stop := context.WithCancel(context.Background())
 	stop()
-	if _, err := b.Processes.resume(ctx, context.Background(), b.dir, b.BootID(), claimTime); !errors.Is(err, ErrDetached) {
+	if _, err := b.Processes.resume(ctx, context.Background(), b.dir, b.BootID(), nil); !errors.Is(err, ErrDetached) {
 		t.Fatalf("detached again: %v", err)
 	}
 	time.AfterFunc(50*time.Millisecond, func() { os.WriteFile(filepath.Join(b.dir, "go"), nil, 0o600) })
@@ -375,7 +375,7 @@ func TestResumeCancels(t *testing.T) {
 	ids := b.family(t)
 	cancelled, cancel := context.WithCancel(context.Background())
 	cancel()
-	end, err := b.Processes.resume(context.Background(), cancelled, b.dir, b.BootID(), claimTime)
+	end, err := b.Processes.resume(context.Background(), cancelled, b.dir, b.BootID(), nil)
 	if err != nil || end.exit.Killed != killedCancel {
 		t.Fatalf("%+v %v", end, err)
 	}
@@ -475,18 +475,124 @@ func TestOrphanIsFoundByItsCommandLine(t *testing.T) {
 	b.ensureGone(t, ids)
 }
 
-// A step that was given up is not started by a shim that comes late.
+// A step that was given up is not started by a shim that comes late, and its
+// outcome stays.
 func TestLateShimStartsNothing(t *testing.T) {
 	b := newBench(t, ProcessConfig{})
 	if end := b.resume(t, b.BootID()); end.interrupted != interruptedBefore || end.ran {
 		t.Fatalf("%+v", end)
 	}
 	end := b.run(t, b.order("echo x > $HERE/ready\n"))
-	if end.exit.Failure == "" || end.ran {
+	if end.interrupted != interruptedBefore || end.ran {
 		t.Fatalf("%+v", end)
 	}
 	if b.output("ready") != "" {
 		t.Fatal("the script ran")
+	}
+}
+
+// Of several shims with an order for the same step one runs it; whoever waits for
+// another hears the same end.
+func TestOneShimClaims(t *testing.T) {
+	b := newBench(t, ProcessConfig{})
+	order := b.order("echo x >> $HERE/runs\nuntil [ -e $HERE/go ]; do sleep 0.01; done\nexit 5\n")
+	type result struct {
+		end ended
+		err error
+	}
+	results := make(chan result)
+	const shims = 5
+	for i := range shims {
+		go func() {
+			var r result
+			if i%2 == 0 {
+				own := *order
+				r.end, r.err = b.Processes.run(context.Background(), context.Background(), &own)
+			} else {
+				r.end, r.err = b.Processes.resume(context.Background(), context.Background(), b.dir, b.BootID(), func() *shimOrder { own := *order; return &own })
+			}
+			results <- r
+		}()
+	}
+	eventually(t, "it runs", func() bool { return b.output("runs") != "" })
+	os.WriteFile(filepath.Join(b.dir, "go"), nil, 0o600)
+	for range shims {
+		r := <-results
+		if r.err != nil || r.end.interrupted != "" || r.end.exit.Code != 5 || r.end.exit.Refused {
+			t.Errorf("%+v, %v", r.end, r.err)
+		}
+		if r.end.journaled != nil {
+			r.end.journaled()
+		}
+	}
+	if runs := b.output("runs"); runs != "x\n" {
+		t.Errorf("it ran %q", runs)
+	}
+}
+
+// A step that no shim has claimed is begun where it may be; one that was claimed or
+// given up is not.
+func TestResumeBeginsWhatDidNotRun(t *testing.T) {
+	dead := processID{PID: 1, Start: 1}
+	for name, c := range map[string]struct {
+		before []status
+		ran    string
+		end    string // how it is interrupted
+	}{
+		"nothing is there": {nil, "x\n", ""},
+		"claimed":          {[]status{{Shim: &dead, BootID: "BOOT"}}, "", interruptedEnded},
+		"given up":         {[]status{{Abandoned: interruptedBefore}}, "", interruptedBefore},
+		"ended":            {[]status{{Shim: &dead, BootID: "BOOT"}, {Exit: &processExit{}}}, "", ""},
+	} {
+		b := newBench(t, ProcessConfig{})
+		log, _, err := openStatus(b.dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range c.before {
+			if s.BootID != "" {
+				s.BootID = b.BootID()
+			}
+			log.write(s)
+		}
+		log.close()
+		end, err := b.Processes.resume(context.Background(), context.Background(), b.dir, b.BootID(), func() *shimOrder {
+			return b.order("echo x >> $HERE/runs\n")
+		})
+		if err != nil || end.interrupted != c.end || b.output("runs") != c.ran {
+			t.Errorf("%s: %+v, %v; ran %q", name, end, err, b.output("runs"))
+		}
+		if end.journaled != nil {
+			end.journaled()
+		}
+	}
+}
+
+func TestMayBegin(t *testing.T) {
+	p, err := OpenProcesses(ProcessConfig{Log: quiet()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	cancelled, cancel := context.WithCancel(context.Background())
+	cancel()
+	for name, c := range map[string]struct {
+		change func(*Execution)
+		want   bool
+	}{
+		"as it was started":   {func(*Execution) {}, true},
+		"another boot":        {func(x *Execution) { x.BootID = "another" }, false},
+		"cancelled":           {func(x *Execution) { x.Cancelled = cancelled }, false},
+		"expired":             {func(x *Execution) { x.ExpiresAt = epoch }, false},
+		"too late to start":   {func(x *Execution) { x.StartUntil = epoch }, false},
+		"just in time":        {func(x *Execution) { x.StartUntil = epoch.Add(1) }, true},
+		"the hour is not set": {func(x *Execution) { x.StartUntil = time.Time{} }, true},
+	} {
+		x := &Execution{BootID: p.BootID(), Cancelled: context.Background(), ExpiresAt: epoch.Add(time.Hour), Processes: p, Now: func() time.Time { return epoch }}
+		c.change(x)
+		if got := x.mayBegin(); got != c.want {
+			t.Errorf("%s: %v", name, got)
+		}
 	}
 }
 

@@ -28,6 +28,8 @@ type Runner struct {
 	// with a job, by what its steps name; nil: none. Both are for aws:runDocument.
 	Platform string
 	Nested   func(job json.RawMessage) map[string]Nested
+	// StartUntil says when it is too late for a job to start; nil: when it expires.
+	StartUntil func(job json.RawMessage) time.Time
 
 	// Of a runner of a document that a step runs: depth is how many directories lead
 	// from that of all jobs to Dir, nesting how many steps led here; downloads and
@@ -222,6 +224,9 @@ func (j *jobRun) outcome(ctx context.Context, x *Execution, task Task, resume bo
 	x.runner, x.job, x.depth = j.Runner, j.job, j.depth+2
 	if x.job == nil {
 		x.job = j.Journal.Entry(j.id).Job
+	}
+	if entry := j.Journal.Entry(j.id); resume && j.StartUntil != nil && !entry.ran() {
+		x.StartUntil = j.StartUntil(x.job)
 	}
 	if x.RunDir != x.Dir {
 		x.depth++

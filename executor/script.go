@@ -34,6 +34,31 @@ func runScript(ctx context.Context, x *Execution, file scriptFile) (Outcome, err
 	if err != nil {
 		return Outcome{Result: failedStep(x, err.Error())}, nil
 	}
+	end, err := x.Processes.run(ctx, x.Cancelled, scriptOrder(x, script, file))
+	if err != nil {
+		return Outcome{}, err
+	}
+	return scriptOutcome(x, end)
+}
+
+// resumeScript goes on with a script that was begun earlier, and begins it where it
+// was not and still may; file is nil where that is impossible.
+func resumeScript(ctx context.Context, x *Execution, file *scriptFile) (Outcome, error) {
+	var begin func() *shimOrder
+	if file != nil && x.mayBegin() {
+		if script, err := scriptText(x.Inputs["runCommand"]); err == nil {
+			begin = func() *shimOrder { return scriptOrder(x, script, *file) }
+		}
+	}
+	end, err := x.Processes.resume(ctx, x.Cancelled, x.RunDir, x.BootID, begin)
+	if err != nil {
+		return Outcome{}, err
+	}
+	return scriptOutcome(x, end)
+}
+
+// scriptOrder is what a shim is told of a step.
+func scriptOrder(x *Execution, script string, file scriptFile) *shimOrder {
 	order := &shimOrder{
 		Dir:         x.RunDir,
 		OutputDir:   x.Dir,
@@ -50,20 +75,7 @@ func runScript(ctx context.Context, x *Execution, file scriptFile) (Outcome, err
 	if file.environment != nil {
 		order.Env = file.environment(order.Env)
 	}
-	end, err := x.Processes.run(ctx, x.Cancelled, order)
-	if err != nil {
-		return Outcome{}, err
-	}
-	return scriptOutcome(x, end)
-}
-
-// resumeScript goes on with a script that was begun earlier.
-func resumeScript(ctx context.Context, x *Execution) (Outcome, error) {
-	end, err := x.Processes.resume(ctx, x.Cancelled, x.RunDir, x.BootID, claimTime)
-	if err != nil {
-		return Outcome{}, err
-	}
-	return scriptOutcome(x, end)
+	return order
 }
 
 // scriptText joins the lines of runCommand, a list or one string.

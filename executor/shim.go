@@ -102,7 +102,7 @@ func ShimMain(args []string) int {
 		if err != nil {
 			// Nothing was started: meshd hears why, if it is there.
 			now := time.Now().UTC()
-			handOver(socket, processExit{Code: 1, StartedAt: now, FinishedAt: now, Failure: err.Error()})
+			handOver(socket, processExit{Code: 1, StartedAt: now, FinishedAt: now, Failure: err.Error(), Refused: errors.Is(err, errNotOurs)})
 			return 1
 		}
 		if !heard {
@@ -149,6 +149,8 @@ func writeOrder(w io.Writer, order *shimOrder) error {
 	return err
 }
 
+var errNotOurs = errors.New("the step is another's, or was given up")
+
 // claim claims the step, runs its script and says how it ended; heard is set when
 // meshd has that in its journal. An error means that nothing was started.
 func (s *shim) claim(socket *os.File, order *shimOrder) (heard bool, err error) {
@@ -158,7 +160,7 @@ func (s *shim) claim(socket *os.File, order *shimOrder) (heard bool, err error) 
 	}
 	defer log.close()
 	if !locked || log.Shim != nil || log.Abandoned != "" || log.Exit != nil {
-		return false, errors.New("the step is another's, or was given up")
+		return false, errNotOurs
 	}
 	if err := log.write(status{Shim: &s.self, BootID: order.BootID}); err != nil {
 		return false, err

@@ -52,6 +52,8 @@ type processExit struct {
 	FinishedAt time.Time
 	// Failure is set when the script could not be started: nothing ran.
 	Failure string `json:",omitempty"`
+	// Refused is set, with Failure, when the step is another shim's or was given up.
+	Refused bool `json:",omitempty"`
 	// OutputFailure is why output could not be kept, where that happened.
 	OutputFailure string `json:",omitempty"`
 	// OutputCut is why not all of an output was kept, where all went well.
@@ -88,6 +90,18 @@ func openStatus(dir string) (log *statusLog, locked bool, err error) {
 	}
 	log.parse(data)
 	return log, locked, nil
+}
+
+// unclaimed reports whether no shim has claimed a step and meshd has not given it
+// up. It takes no lock, which a shim must find free.
+func unclaimed(dir string) (bool, error) {
+	data, err := os.ReadFile(filepath.Join(dir, statusFile))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return false, fmt.Errorf("read the step's status: %w", err)
+	}
+	var log statusLog
+	log.parse(data)
+	return log.frames == 0, nil
 }
 
 // parse reads frames as far as they are sound. What follows is torn: the file

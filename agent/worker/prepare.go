@@ -3,6 +3,7 @@ package worker
 import (
 	"encoding/json"
 	"fmt"
+	"time"
 
 	"fleetmesh/agent/peer"
 	"fleetmesh/executor"
@@ -23,6 +24,15 @@ func nested(data json.RawMessage) map[string]executor.Nested {
 		documents[path] = executor.Nested{Name: d.Name, Content: d.Content, Problem: d.Problem}
 	}
 	return documents
+}
+
+// startUntil is until when a job may start.
+func startUntil(data json.RawMessage) time.Time {
+	var job peer.Job
+	if err := json.Unmarshal(data, &job); err != nil {
+		return time.Time{} // it does not run: prepare cannot read it either
+	}
+	return job.StartUntil
 }
 
 // prepare makes tasks of a job's document and parameters. It is pure: the same

@@ -149,21 +149,47 @@ func accepted(job peer.Job) executor.Record {
 	return executor.Record{Kind: executor.RecordAccepted, JobID: job.CommandID, At: time.Now(), Job: data, ExpiresAt: job.ExpiresAt}
 }
 
-func TestStartingWithoutProcessIsNotRunAgain(t *testing.T) {
+// A step was about to start, and no shim has claimed it: on the same boot it did not
+// run, and runs now if it still may; on another boot nobody knows.
+func TestStartingWithoutProcess(t *testing.T) {
 	boot, err := executor.BootID()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, c := range []struct{ boot, reason string }{{boot, "before the script was started"}, {"another", "machine was started anew"}} {
+	const before, anew = "before the script was started", "machine was started anew"
+	earlier := executor.StepResult{Name: "a", Status: "Success", StatusDetails: "Success", StartedAt: time.Now()}
+	for name, c := range map[string]struct {
+		boot    string
+		change  func(*peer.Job)
+		records []executor.Record // after the start of the first step
+		reason  string            // "" where it runs
+		ran     int
+	}{
+		"same boot":       {boot: boot, ran: 2},
+		"another boot":    {boot: "another", reason: anew},
+		"too late":        {boot: boot, change: func(j *peer.Job) { j.StartUntil = time.Now() }, reason: before},
+		"expired":         {boot: boot, change: func(j *peer.Job) { j.ExpiresAt = time.Now() }, reason: before},
+		"to be cancelled": {boot: boot, records: []executor.Record{{Kind: executor.RecordCancelling, JobID: "job"}}, reason: "cancelled before the script was started"},
+		"too late for the first step, not for the second": {boot: boot, change: func(j *peer.Job) { j.StartUntil = time.Now() }, ran: 1, records: []executor.Record{
+			{Kind: executor.RecordStep, JobID: "job", Results: []executor.StepResult{earlier}},
+			{Kind: executor.RecordStarting, JobID: "job", Step: 1, BootID: boot},
+		}},
+	} {
 		dir := t.TempDir()
 		mark := filepath.Join(dir, "mark")
 		job := newJob("job", shell("a", "echo x >> "+mark), shell("b", "echo x >> "+mark))
-		journalOf(t, dir, accepted(job), executor.Record{Kind: executor.RecordStarting, JobID: "job", At: time.Now(), BootID: c.boot})
+		if c.change != nil {
+			c.change(&job)
+		}
+		journalOf(t, dir, append([]executor.Record{accepted(job), {Kind: executor.RecordStarting, JobID: "job", At: time.Now(), BootID: c.boot}}, c.records...)...)
 		m := newMesh()
-		open(t, testConfig(dir, m))
+		w := open(t, testConfig(dir, m))
 		r := m.end(t, "job")
-		if r.Status != "Failed" || !strings.HasPrefix(r.Reason, "interrupted: ") || !strings.Contains(r.Reason, c.reason) || len(r.Plugins) != 2 || ran(mark) != 0 {
-			t.Errorf("%s: %+v, ran %d", c.boot, r, ran(mark))
+		w.Close()
+		open(t, testConfig(dir, m)) // nothing is run by it
+		if status := map[bool]string{true: "Success", false: "Failed"}[c.reason == ""]; r.Status != status && (name != "to be cancelled" || r.Status != "Cancelled") ||
+			!strings.Contains(r.Reason, c.reason) || len(r.Plugins) != 2 || ran(mark) != c.ran {
+			t.Errorf("%s: %+v, ran %d", name, r, ran(mark))
 		}
 	}
 }

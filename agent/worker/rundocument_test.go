@@ -7,8 +7,10 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"fleetmesh/agent/peer"
+	"fleetmesh/executor"
 	"fleetmesh/raftstore"
 )
 
@@ -135,6 +137,61 @@ func TestRunDocumentOverARestart(t *testing.T) {
 		}
 		if string(data) != want || end.Status != "Failed" || strings.HasPrefix(end.Reason, "interrupted: ") != reboot {
 			t.Errorf("reboot %v: ran %q: %+v", reboot, data, end)
+		}
+	}
+}
+
+// meshd died before anything of a document in a document was begun: it runs now,
+// unless it is too late, or another boot.
+func TestRunDocumentNotBegun(t *testing.T) {
+	boot, err := executor.BootID()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		boot string
+		late bool
+		// inner are the records of the child's journal; nil: it has none.
+		inner []executor.RecordKind
+		ran   int
+	}{
+		"not accepted":                 {boot: boot, ran: 2},
+		"not accepted, too late":       {boot: boot, late: true},
+		"not accepted, another boot":   {boot: "another"},
+		"accepted":                     {boot: boot, inner: []executor.RecordKind{executor.RecordAccepted}, ran: 2},
+		"about to start":               {boot: boot, inner: []executor.RecordKind{executor.RecordAccepted, executor.RecordStarting}, ran: 2},
+		"about to start, too late":     {boot: boot, late: true, inner: []executor.RecordKind{executor.RecordAccepted, executor.RecordStarting}},
+		"about to start, another boot": {boot: "another", inner: []executor.RecordKind{executor.RecordAccepted, executor.RecordStarting}},
+	} {
+		dir := t.TempDir()
+		mark := filepath.Join(dir, "mark")
+		child := withParameter(shell("a", "echo a >> "+mark), shell("b", "echo b >> "+mark))
+		job := nesting(newJob("job", runs("x", "SSMDocument", "Child", nil)), map[string]json.RawMessage{"Child": child})
+		if c.late {
+			job.StartUntil = time.Now()
+		}
+		journalOf(t, dir, accepted(job), executor.Record{Kind: executor.RecordStarting, JobID: "job", At: time.Now(), BootID: c.boot})
+		if c.inner != nil {
+			inner := executor.StepDir(jobsDir(dir), "job", 0, "x")
+			if err := os.MkdirAll(inner, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			data, _ := json.Marshal(map[string]any{"Document": "Child:1", "Content": string(child)})
+			var records []executor.Record
+			for _, kind := range c.inner {
+				r := executor.Record{Kind: kind, JobID: "job", At: time.Now(), BootID: c.boot}
+				if kind == executor.RecordAccepted {
+					r.Job, r.ExpiresAt = data, job.ExpiresAt
+				}
+				records = append(records, r)
+			}
+			journalOf(t, inner, records...)
+		}
+		m := newMesh()
+		open(t, testConfig(dir, m))
+		end := m.end(t, "job")
+		if ran(mark) != c.ran || (end.Status == "Success") != (c.ran > 0) || strings.HasPrefix(end.Reason, "interrupted: ") != (c.ran == 0) {
+			t.Errorf("%s: ran %d: %+v", name, ran(mark), end)
 		}
 	}
 }

@@ -185,11 +185,12 @@ func Open(config Config) (*Worker, error) {
 			NodeID: config.NodeID, Region: config.Environment.Region,
 			PlatformName: config.Environment.PlatformName, PlatformVersion: config.Environment.PlatformVersion,
 		},
-		Platform: platform,
-		Nested:   nested,
-		Log:      config.Log,
-		Now:      config.Now,
-		Changed:  w.changed,
+		Platform:   platform,
+		Nested:     nested,
+		StartUntil: startUntil,
+		Log:        config.Log,
+		Now:        config.Now,
+		Changed:    w.changed,
 	}
 	w.reboots = newRebooter(w)
 	if config.Reboot.Command != "" {

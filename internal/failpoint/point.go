@@ -152,7 +152,7 @@ func Table() []Row {
 		{ResumeBegun, Recovery, "a step that was found started is about to be resumed"},
 		{ResumeAbandoned, Recovery, "the status file says that the step was given up, the journal does not"},
 	}
-	for _, kind := range []string{"accepted", "starting", "step", "cancelling", "finished", "acknowledged"} {
+	for _, kind := range []string{"accepted", "starting", "step", "rebooting", "cancelling", "finished", "acknowledged"} {
 		for _, stage := range []Stage{Unwritten, Unsynced, Synced} {
 			rows = append(rows, Row{Journal(kind, stage), Daemon, "a frame of the journal with such a record is " + string(stage)})
 		}

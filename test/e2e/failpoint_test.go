@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -44,6 +45,7 @@ func newDeadly(t *testing.T) *deadly {
 	}
 	m := newOutfittedMesh(t, 6, memberOnly, func(n *node) {
 		n.program = filepath.Join(filepath.Dir(n.program), "failpoint", "meshd")
+		machines(n)
 		points := n.dir + ".points"
 		if err := os.Mkdir(points, 0o700); err != nil {
 			t.Fatal(err)
@@ -197,7 +199,7 @@ func TestEveryFailpoint(t *testing.T) {
 	special := map[failpoint.Point]bool{
 		failpoint.ExitUnsynced: true, failpoint.ExitSynced: true,
 	}
-	for _, kind := range []string{"starting", "step", "cancelling"} {
+	for _, kind := range []string{"starting", "step", "rebooting", "cancelling"} {
 		for _, stage := range []failpoint.Stage{failpoint.Unwritten, failpoint.Unsynced, failpoint.Synced} {
 			special[failpoint.Journal(kind, stage)] = true
 		}
@@ -219,6 +221,7 @@ func TestEveryFailpoint(t *testing.T) {
 	}
 	d.atStart()
 	d.atStep()
+	d.atReboot()
 	d.atCancel()
 	d.atExitAlone()
 	d.atRecovery()
@@ -262,10 +265,6 @@ func (d *deadly) atLeader(row failpoint.Row) {
 	d.dead(leader, row.Point, true)
 	d.start(leader)
 	for _, n := range d.nodes {
-		if n == leader {
-			d.expect(string(row.Point), id, n, ranWhole, neverRan)
-			continue
-		}
 		d.expect(string(row.Point), id, n, ranWhole)
 	}
 }
@@ -305,7 +304,7 @@ func (d *deadly) atWorkers(rows []failpoint.Row) {
 		})
 		for _, n := range d.nodes {
 			if row, died := dead[n]; died {
-				d.expect(string(row.Point), id, n, workerOutcomes(row)...)
+				d.expect(string(row.Point), id, n, workerOutcome(row))
 				continue
 			}
 			d.expect("alive", id, n, ranWhole)
@@ -313,22 +312,16 @@ func (d *deadly) atWorkers(rows []failpoint.Row) {
 	}
 }
 
-// workerOutcomes are those that a job may have when the node's process dies at a
-// point. Where there are two, what goes on at the same time may be faster.
-func workerOutcomes(row failpoint.Row) []string {
+// workerOutcome is that of a job whose node's process dies at a point.
+func workerOutcome(row failpoint.Row) string {
 	switch row.Point {
-	case failpoint.Journal("accepted", failpoint.Unsynced), failpoint.Journal("accepted", failpoint.Synced),
-		failpoint.ShimUnspawned, failpoint.ShimSpawned, failpoint.ShimUnclaimed:
-		return []string{neverRan}
+	case failpoint.ShimUnclaimed:
+		return neverRan
 	case failpoint.ShimClaimed, failpoint.ScriptUnstarted, failpoint.ScriptStarted, failpoint.ScriptNoted,
 		failpoint.ScriptExited, failpoint.ScriptReaped:
-		return []string{interrupted}
-	case failpoint.JobsAccepted, failpoint.ShimOrdered,
-		failpoint.Journal("acknowledged", failpoint.Unsynced), failpoint.Journal("acknowledged", failpoint.Synced),
-		failpoint.CompactUnwritten, failpoint.CompactUnsynced, failpoint.CompactSynced, failpoint.CompactRenamed, failpoint.CompactDone:
-		return []string{ranWhole, neverRan}
+		return interrupted
 	}
-	return []string{ranWhole}
+	return ranWhole
 }
 
 // stages are the points of a record for each of the members.
@@ -369,11 +362,7 @@ func (d *deadly) atStart() {
 		d.start(n)
 	}
 	for n, p := range points {
-		want := neverRan
-		if p == failpoint.Journal("starting", failpoint.Unwritten) {
-			want = ranWhole
-		}
-		d.expect(string(p), id, n, want)
+		d.expect(string(p), id, n, ranWhole)
 		for _, other := range before {
 			d.expect(string(p), other, n, ranWhole)
 		}
@@ -391,22 +380,37 @@ func (d *deadly) touch(file string) {
 	}
 }
 
-// atStep: the result of a step and the start of the next are one frame.
-func (d *deadly) atStep() {
+// document makes a document of steps, which leave lines in a file: the node's id and
+// the step's name. It returns how often a step has run on a node.
+func (d *deadly) document(name string, steps map[string]string, order ...string) (runs func(n *node, step string) int) {
 	d.t.Helper()
-	marks := filepath.Join(d.dir, "steps")
-	step := func(name string) string {
-		return fmt.Sprintf(`{"name":%q,"action":"aws:runShellScript","inputs":{"runCommand":["echo $AWS_SSM_INSTANCE_ID %s >> %s"]}}`, name, name, marks)
+	marks := filepath.Join(d.dir, name)
+	var mainSteps []map[string]any
+	for _, step := range order {
+		mainSteps = append(mainSteps, map[string]any{"name": step, "action": "aws:runShellScript", "inputs": map[string]any{
+			"runCommand": []string{fmt.Sprintf("echo $AWS_SSM_INSTANCE_ID %s >> %s", step, marks), steps[step]},
+		}})
 	}
-	_, err := d.client.CreateDocument(d.t.Context(), &ssm.CreateDocumentInput{
-		Name: aws.String("two-steps"), DocumentType: types.DocumentTypeCommand, DocumentFormat: types.DocumentFormatJson,
-		Content: aws.String(`{"schemaVersion":"2.2","description":"two steps","mainSteps":[` + step("first") + "," + step("second") + `]}`),
+	content, err := json.Marshal(map[string]any{"schemaVersion": "2.2", "description": name, "mainSteps": mainSteps})
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	_, err = d.client.CreateDocument(d.t.Context(), &ssm.CreateDocumentInput{
+		Name: &name, DocumentType: types.DocumentTypeCommand, DocumentFormat: types.DocumentFormatJson, Content: aws.String(string(content)),
 	})
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	points := d.stages("step", "")
-	in := &ssm.SendCommandInput{DocumentName: aws.String("two-steps")}
+	return func(n *node, step string) int {
+		data, _ := os.ReadFile(marks)
+		return strings.Count(string(data), n.id+" "+step+"\n")
+	}
+}
+
+// sendDocument runs a document on all members.
+func (d *deadly) sendDocument(name string) (id string) {
+	d.t.Helper()
+	in := &ssm.SendCommandInput{DocumentName: &name}
 	for _, n := range d.members {
 		in.InstanceIds = append(in.InstanceIds, n.id)
 	}
@@ -415,23 +419,51 @@ func (d *deadly) atStep() {
 		d.t.Fatal(err)
 	}
 	d.unlisted++
+	return *out.Command.CommandId
+}
+
+// atStep: the result of a step and the start of the next are one frame.
+func (d *deadly) atStep() {
+	d.t.Helper()
+	runs := d.document("two-steps", nil, "first", "second")
+	points := d.stages("step", "")
+	id := d.sendDocument("two-steps")
 	for n, p := range points {
 		d.dead(n, p, true)
 		d.start(n)
 	}
-	c := d.settled(*out.Command.CommandId)
-	data, err := os.ReadFile(marks)
-	if err != nil {
-		d.t.Fatal(err)
-	}
+	c := d.settled(id)
 	for n, p := range points {
-		want, first, second := neverRan, 1, 0 // said of the second step
-		if p == failpoint.Journal("step", failpoint.Unwritten) {
-			want, second = ranWhole, 1 // the first step's end is in its status file
+		if got := outcome(c.invocations[n.id]); got != ranWhole || runs(n, "first") != 1 || runs(n, "second") != 1 {
+			d.t.Errorf("%s: %q, the steps ran %d and %d times", p, got, runs(n, "first"), runs(n, "second"))
 		}
-		ran := func(name string) int { return strings.Count(string(data), n.id+" "+name+"\n") }
-		if got := outcome(c.invocations[n.id]); got != want || ran("first") != first || ran("second") != second {
-			d.t.Errorf("%s: %q, the steps ran %d and %d times", p, got, ran("first"), ran("second"))
+	}
+}
+
+// atReboot: the node dies while it notes that a step asks for a boot of its machine;
+// then, of another command, while it notes that it tries to have one.
+func (d *deadly) atReboot() {
+	d.t.Helper()
+	for round, what := range []string{"", "2"} {
+		name := fmt.Sprintf("reboots-%d", round+1)
+		runs := d.document(name, map[string]string{"kernel": "[ $MESHD_REBOOTS = 1 ] || exit 194"}, "before", "kernel", "after")
+		points := d.stages("rebooting", what)
+		id := d.sendDocument(name)
+		for n, p := range points {
+			d.dead(n, p, true)
+			d.start(n)
+		}
+		for n := range points {
+			d.comesBack(n, round+1)
+		}
+		c := d.settled(id)
+		for n, p := range points {
+			if got := outcome(c.invocations[n.id]); got != ranWhole || runs(n, "before") != 1 || runs(n, "kernel") != 2 || runs(n, "after") != 1 {
+				d.t.Errorf("%s, %q: %q, the steps ran %d, %d and %d times", p, what, got, runs(n, "before"), runs(n, "kernel"), runs(n, "after"))
+			}
+			if got := boots(n); got != round+1 {
+				d.t.Errorf("%s, %q: %d boots", p, what, got)
+			}
 		}
 	}
 }
@@ -502,18 +534,34 @@ func (d *deadly) atRecovery() {
 		d.expect(string(p), id, n, ranWhole)
 	}
 
+	// What did not start is started at the second time, or the third.
+	points = map[*node]failpoint.Point{d.members[0]: failpoint.ShimUnspawned, d.members[1]: failpoint.ShimSpawned, d.members[2]: failpoint.ShimOrdered}
+	for n := range points {
+		d.arm(n, failpoint.ShimSpawned, "")
+	}
+	id = d.mustSend(nil, d.members...)
+	for n := range points {
+		d.dead(n, failpoint.ShimSpawned, true)
+	}
+	again(id, points)
+	for n, p := range points {
+		d.expect(string(p)+", again", id, n, ranWhole)
+	}
+
 	victim := d.members[0]
-	d.arm(victim, failpoint.ShimSpawned, "")
+	d.arm(victim, failpoint.ShimClaimed, "")
+	d.arm(victim, failpoint.ResumeAbandoned, "")
 	id = d.mustSend(nil, victim)
-	d.dead(victim, failpoint.ShimSpawned, true)
-	again(id, map[*node]failpoint.Point{victim: failpoint.ResumeAbandoned})
-	d.expect(string(failpoint.ResumeAbandoned), id, victim, neverRan)
+	d.dead(victim, failpoint.ShimClaimed, false)
+	d.dead(victim, failpoint.ResumeAbandoned, true)
+	d.start(victim)
+	d.expect(string(failpoint.ResumeAbandoned), id, victim, interrupted)
 }
 
 // TestSlowShims: the daemon is killed and started again while its shims stand
-// still. The shim that had not claimed its step finds it given up and starts
-// nothing; the next meshd waits for one that had, which runs its script, once; and
-// the third is told to cancel what it has not started yet.
+// still. The shim that had not claimed its step finds it claimed by the next meshd's
+// and starts nothing; one that had is waited for, and runs its script, once; and the
+// third is told to cancel what it has not started yet.
 func TestSlowShims(t *testing.T) {
 	d := newDeadly(t)
 	points := map[*node]failpoint.Point{
@@ -539,14 +587,8 @@ func TestSlowShims(t *testing.T) {
 	if _, err := d.client.CancelCommand(t.Context(), &ssm.CancelCommandInput{CommandId: &id, InstanceIds: []string{d.members[2].id}}); err != nil {
 		t.Fatal(err)
 	}
-	d.await("the first to be given up, the last to be cancelled", func() error {
-		c, err := d.command(t.Context(), id)
-		if err != nil {
-			return err
-		}
-		if got := outcome(c.invocations[d.members[0].id]); got != neverRan {
-			return fmt.Errorf("the first is %s", got)
-		}
+	d.begun(id, d.members[0])
+	d.await("the last to be cancelled", func() error {
 		data, err := os.ReadFile(filepath.Join(d.members[2].dir, "jobs", "journal"))
 		if err == nil && !strings.Contains(string(data), `"k":"cancelling"`) {
 			err = errors.New("the wish to cancel is not in the journal")
@@ -556,11 +598,12 @@ func TestSlowShims(t *testing.T) {
 	for n, p := range points {
 		os.Remove(filepath.Join(n.points(), string(p)+".hit"))
 	}
-	d.expect("unclaimed", id, d.members[0], neverRan)
+	d.touch(filepath.Join(d.dir, "gate."+d.members[0].id))
 	d.expect("claimed", id, d.members[1], ranWhole)
 	d.expect("cancelled", id, d.members[2], wasCancel)
+	d.expect("unclaimed", id, d.members[0], ranWhole)
 	d.noLeaks()
-	d.expect("unclaimed", id, d.members[0], neverRan)
+	d.expect("unclaimed", id, d.members[0], ranWhole)
 	d.prove()
 }
 
@@ -595,7 +638,7 @@ func TestRandomFailpoints(t *testing.T) {
 				sent <- err
 			}()
 		}
-		shims, daemons := map[*node]bool{}, map[*node]bool{}
+		shims := map[*node]bool{}
 		// revive starts the dead, some of them to die at once.
 		revive := func() {
 			for _, n := range d.nodes {
@@ -608,7 +651,6 @@ func TestRandomFailpoints(t *testing.T) {
 						shims[n] = true
 						continue
 					}
-					daemons[n] = true
 					if random.IntN(2) == 0 {
 						draw(n, failpoint.Recovery)
 					}
@@ -638,11 +680,8 @@ func TestRandomFailpoints(t *testing.T) {
 			})
 			for _, n := range d.nodes {
 				outcomes := []string{ranWhole}
-				if daemons[n] || shims[n] {
-					outcomes = append(outcomes, neverRan)
-				}
 				if shims[n] {
-					outcomes = append(outcomes, interrupted)
+					outcomes = append(outcomes, neverRan, interrupted)
 				}
 				d.expect(fmt.Sprintf("seed %d", seed), id, n, outcomes...)
 			}
