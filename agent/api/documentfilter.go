@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -47,13 +48,34 @@ func parseDocumentFilters(in *ssm.ListDocumentsInput) ([]documentFilter, error) 
 			if len(f.values) > 1 || !slices.Contains(documentOwners, f.values[0]) {
 				return nil, refuse(codeInvalidFilterValue, "The filter Owner has one value of %s.", strings.Join(documentOwners, ", "))
 			}
-		case f.key == "Name", f.key == "PlatformTypes", f.key == "DocumentType", f.key == "TargetType", f.key == "SearchKeyword":
+		case f.key == "PlatformTypes":
+			if wrong := f.otherThan(documentPlatforms); wrong != "" {
+				return nil, refuse(codeInvalidFilterValue, "The filter value %q is no platform: use %s.", wrong, strings.Join(documentPlatforms, ", "))
+			}
+		case f.key == "DocumentType":
+			if wrong := f.otherThan(document.Types); wrong != "" {
+				return nil, refuse(codeInvalidFilterValue, "The filter value %q is no document type: use one of %s.", wrong, strings.Join(document.Types, ", "))
+			}
+		case f.key == "Name", f.key == "TargetType", f.key == "SearchKeyword":
 		case strings.HasPrefix(f.key, documentFilterTag) && len(f.key) > len(documentFilterTag):
 		default:
 			return nil, refuse(codeInvalidFilterKey, "The specified filter key %q isn't valid: use Name, Owner, PlatformTypes, DocumentType, TargetType, SearchKeyword or tag:KEY.", f.key)
 		}
 	}
 	return filters, nil
+}
+
+// documentPlatforms are the values of the filter PlatformTypes, in any case.
+var documentPlatforms = []string{string(types.PlatformTypeWindows), string(types.PlatformTypeLinux), string(types.PlatformTypeMacos)}
+
+// otherThan is the first value that is none of known, in any case.
+func (f documentFilter) otherThan(known []string) string {
+	for _, value := range f.values {
+		if !slices.ContainsFunc(known, func(k string) bool { return strings.EqualFold(k, value) }) {
+			return cmp.Or(value, `""`)
+		}
+	}
+	return ""
 }
 
 // matches reports whether a document passes, by its default version.
@@ -70,7 +92,7 @@ func (f documentFilter) fits(d *oneDocument, value string) bool {
 	case "PlatformTypes":
 		return slices.ContainsFunc(d.version.PlatformTypes, func(p string) bool { return strings.EqualFold(p, value) })
 	case "DocumentType":
-		return d.head.Type == value
+		return strings.EqualFold(d.head.Type, value)
 	case "TargetType":
 		return d.version.TargetType == value
 	case "SearchKeyword":

@@ -137,4 +137,19 @@ func TestListDocuments(t *testing.T) {
 			t.Errorf("%+v %+v: %q, want %q", test.in.Filters, test.in.DocumentFilterList, got, test.want)
 		}
 	}
+	for _, test := range []struct {
+		in   ssm.ListDocumentsInput
+		code string
+	}{
+		{by("DocumentType", "Command,Comand"), "InvalidFilterValue"},
+		{by("PlatformTypes", "Solaris"), "InvalidFilterValue"},
+		{by("Owner", "me"), "InvalidFilterValue"},
+		{by("Owner", "Self,Amazon"), "InvalidFilterValue"},
+		{by("Nmae", "x"), "InvalidFilterKey"},
+		{by("tag:", "x"), "InvalidFilterKey"},
+		{ssm.ListDocumentsInput{DocumentFilterList: []types.DocumentFilter{{Key: "DocumentType", Value: aws.String("Script")}}}, "InvalidFilterValue"},
+	} {
+		_, err := c.ListDocuments(t.Context(), &test.in)
+		wantCode(t, err, test.code, "")
+	}
 }

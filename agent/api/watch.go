@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/ssm/types"
+
 	"fleetmesh/agent/meshapi"
 	"fleetmesh/raftstore"
 )
@@ -148,28 +150,39 @@ func describeChange(i raftstore.Invocation) meshapi.InvocationChange {
 	}
 }
 
+// failedStep is the index of the first step that has not ended well, -1 for none.
+func failedStep(plugins []raftstore.PluginResult) int {
+	return slices.IndexFunc(plugins, func(p raftstore.PluginResult) bool {
+		return !p.FinishedAt.IsZero() && p.Status != string(types.CommandPluginStatusSuccess)
+	})
+}
+
 // invocationCode is the exit code that tells how an invocation went: that of the
 // first step that failed, else of the last that ended; -1 before any has.
 func invocationCode(plugins []raftstore.PluginResult) int {
+	if failed := failedStep(plugins); failed >= 0 {
+		return plugins[failed].ResponseCode
+	}
 	code := notEnded
 	for _, p := range plugins {
-		if p.FinishedAt.IsZero() {
-			continue
-		}
-		if code = p.ResponseCode; code != 0 {
-			break
+		if !p.FinishedAt.IsZero() {
+			code = p.ResponseCode
 		}
 	}
 	return code
 }
 
 // firstLine is the first line that a step wrote, of its errors when it wrote
-// nothing else.
+// nothing else. Where a step has not ended well, it is that of this step, and of its
+// errors first: they say why.
 func firstLine(plugins []raftstore.PluginResult) string {
-	for _, stream := range []func(raftstore.PluginResult) string{
-		func(p raftstore.PluginResult) string { return p.Stdout },
-		func(p raftstore.PluginResult) string { return p.Stderr },
-	} {
+	stdout := func(p raftstore.PluginResult) string { return p.Stdout }
+	stderr := func(p raftstore.PluginResult) string { return p.Stderr }
+	streams := []func(raftstore.PluginResult) string{stdout, stderr}
+	if failed := failedStep(plugins); failed >= 0 {
+		plugins, streams = plugins[failed:failed+1], []func(raftstore.PluginResult) string{stderr, stdout}
+	}
+	for _, stream := range streams {
 		for _, p := range plugins {
 			line, _, _ := strings.Cut(strings.TrimLeft(stream(p), "\r\n"), "\n")
 			if line = strings.TrimRight(line, "\r"); line != "" {
