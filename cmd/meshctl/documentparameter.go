@@ -112,14 +112,20 @@ func (p *parameterDetail) allowed() string {
 }
 
 // explainParameters makes of the mesh's refusal of parameters what a person needs:
-// which name is wrong, which is meant, what is missing, and what there is.
-func (c *client) explainParameters(ctx context.Context, in *ssm.SendCommandInput, refusal failure) error {
+// which name is wrong, which is meant, what is missing, and what there is. line says
+// that the parameter commands is what the user wrote after --.
+func (c *client) explainParameters(ctx context.Context, in *ssm.SendCommandInput, refusal failure, line bool) error {
 	out := &outcome{exit: refusal.Exit, code: refusal.Code, message: refusal.Message}
 	described, err := c.ssm.DescribeDocument(ctx, &ssm.DescribeDocumentInput{Name: in.DocumentName, DocumentVersion: in.DocumentVersion})
 	if err != nil || described.Document == nil {
 		return out // the refusal itself says more than that error
 	}
 	parameters := parametersOf(described.Document, "")
+	if line && !slices.ContainsFunc(parameters, func(p parameterDetail) bool { return p.Name == "commands" }) {
+		out.message = fmt.Sprintf("the document %s takes no command line: it has no parameter \"commands\" for what stands after --", aws.ToString(in.DocumentName))
+		out.hint = fmt.Sprintf("its parameters are: %s; give them by --parameter NAME=VALUE\n  leave %s out to run the command line itself", parameterList(parameters), aws.ToString(in.DocumentName))
+		return out
+	}
 	if wrong := wrongNames(parameters, in.Parameters); wrong != "" {
 		out.message = wrong
 	}

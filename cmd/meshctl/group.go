@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 
 	"fleetmesh/agent/meshapi"
@@ -26,7 +27,8 @@ type invocationRow struct {
 	slowest              meshapi.InvocationChange
 }
 
-// invocationRows are the lines of a table of nodes, in the order of the nodes. why
+// invocationRows are the lines of a table of nodes, in the order of the nodes;
+// of many nodes, those that failed come first. why
 // says what stands in the place of an output that is not there yet.
 func invocationRows(all []meshapi.InvocationChange, why func(meshapi.InvocationChange) string) []invocationRow {
 	named := make(map[string]int)
@@ -52,8 +54,14 @@ func invocationRows(all []meshapi.InvocationChange, why func(meshapi.InvocationC
 		at[k] = len(rows)
 		rows = append(rows, invocationRow{nodes: []string{name}, status: k.status, exit: k.exit, output: k.output, slowest: i})
 	}
+	if len(all) > mostRows {
+		// In a long table the failures are what is looked for.
+		slices.SortStableFunc(rows, func(x, y invocationRow) int { return cmp.Compare(y.rank(), x.rank()) })
+	}
 	return rows
 }
+
+func (r invocationRow) rank() int { return rank(r.slowest) }
 
 // took is how long a node has needed; 0 where that is not known.
 func took(i meshapi.InvocationChange) (seconds float64) {

@@ -103,7 +103,7 @@ func (a *app) run(ctx context.Context, o runOptions, documents, command []string
 		case f.Code == "InvalidDocument" && len(command) == 0:
 			return &outcome{exit: f.Exit, code: f.Code, message: f.Message, hint: "`meshctl document list` shows the documents; a command line goes after --"}
 		case f.Code == "InvalidParameters":
-			return c.explainParameters(ctx, in, f)
+			return c.explainParameters(ctx, in, f, len(command) > 0)
 		}
 		return err
 	}

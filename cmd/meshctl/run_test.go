@@ -369,7 +369,7 @@ func TestCommandOutput(t *testing.T) {
 	if r := m.run("command", "output", "c1", "--node", web1, "--step", "second", "--follow"); r.code != 0 || r.out != whole {
 		t.Errorf("follow: %+v", r)
 	}
-	if r := m.run("command", "output", "c1"); r.code != 2 || !strings.Contains(r.err, "2 nodes: choose one with --node") {
+	if r := m.run("command", "output", "c1", "--follow"); r.code != 2 || !strings.Contains(r.err, "2 nodes: choose one to follow with --node") {
 		t.Errorf("no node: %+v", r)
 	}
 	if r := m.run("command", "output", "c1", "--node", web2, "--stderr", "-o", "json"); r.code != 0 || !strings.Contains(r.out, `"StandardErrorContent": "err "`) {

@@ -28,15 +28,6 @@ func (c *course) apply(out *meshapi.WatchCommandOutput) {
 // invocations are the nodes in the order of a table: what went well, then what
 // goes on, the failures last; by name within each.
 func (c *course) invocations() []meshapi.InvocationChange {
-	rank := func(i meshapi.InvocationChange) int {
-		switch {
-		case i.Status == "Success":
-			return 0
-		case !ended(i.Status):
-			return 1
-		}
-		return 2
-	}
 	all := make([]meshapi.InvocationChange, 0, len(c.nodes))
 	for _, i := range c.nodes {
 		all = append(all, i)
@@ -45,6 +36,17 @@ func (c *course) invocations() []meshapi.InvocationChange {
 		return cmp.Or(cmp.Compare(rank(x), rank(y)), cmp.Compare(x.Name, y.Name), cmp.Compare(x.InstanceId, y.InstanceId))
 	})
 	return all
+}
+
+// rank is 0 for what went well, 1 for what goes on, 2 for a failure.
+func rank(i meshapi.InvocationChange) int {
+	switch {
+	case i.Status == "Success":
+		return 0
+	case !ended(i.Status):
+		return 1
+	}
+	return 2
 }
 
 // ended reports whether an invocation with this status is over.
