@@ -206,11 +206,14 @@ type shim struct {
 	order *shimOrder
 	log   *statusLog
 	wake  [2]int // a pipe: signals write, the loop reads
+	// buffer is what outputs are copied through; made once, or each script's end would
+	// be near a collection of garbage.
+	buffer []byte
 }
 
 // newShim takes signals over; a cancel that comes before the script is kept.
 func newShim() (*shim, error) {
-	s := &shim{}
+	s := &shim{buffer: make([]byte, 64<<10)}
 	var err error
 	if s.self, err = processIDOf(os.Getpid()); err != nil {
 		return nil, err
@@ -366,7 +369,6 @@ func (s *shim) watch(pid int, outputs *[2]stream) (killed string, finished time.
 			_ = unix.Kill(-pid, unix.SIGKILL) // ESRCH cannot be: the leader is not reaped
 		}
 	}
-	buffer := make([]byte, 64<<10)
 	var fds [3]unix.PollFd
 	for {
 		if finished.IsZero() && hasExited(pid) {
@@ -398,14 +400,14 @@ func (s *shim) watch(pid int, outputs *[2]stream) (killed string, finished time.
 			continue
 		}
 		if fds[0].Revents != 0 {
-			n, _ := unix.Read(s.wake[0], buffer)
-			if strings.Contains(string(buffer[:max(n, 0)]), "c") {
+			n, _ := unix.Read(s.wake[0], s.buffer)
+			if strings.Contains(string(s.buffer[:max(n, 0)]), "c") {
 				kill(killedCancel)
 			}
 		}
 		for i := range outputs {
 			if fds[1+i].Revents != 0 {
-				outputs[i].copy(buffer)
+				outputs[i].copy(s.buffer)
 			}
 		}
 	}

@@ -230,7 +230,7 @@ func (o *outbox) report(id string) (peer.JobReport, bool) {
 	if !entry.Finished() {
 		var job peer.Job
 		if err := json.Unmarshal(entry.Job, &job); err == nil {
-			tasks, _ = prepare(&job) // a document that does not parse has no steps to name
+			tasks, _ = o.worker.documents.prepare(&job) // a document that does not parse has no steps to name
 		}
 	}
 	return reportOf(entry, tasks), true

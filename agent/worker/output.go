@@ -105,7 +105,7 @@ func (w *Worker) outputStep(id, name string) (outputStep, error) {
 	if !entry.Finished() {
 		var job peer.Job
 		if err := json.Unmarshal(entry.Job, &job); err == nil {
-			if tasks, err := prepare(&job); err == nil {
+			if tasks, err := w.documents.prepare(&job); err == nil {
 				for i := len(names); i < len(tasks); i++ {
 					names = append(names, tasks[i].Name)
 				}

@@ -3,6 +3,7 @@ package worker
 import (
 	"encoding/json"
 	"fmt"
+	"sync"
 	"time"
 
 	"fleetmesh/agent/peer"
@@ -35,10 +36,43 @@ func startUntil(data json.RawMessage) time.Time {
 	return job.StartUntil
 }
 
-// prepare makes tasks of a job's document and parameters. It is pure: the same
-// job gives the same tasks after a restart.
-func prepare(job *peer.Job) ([]executor.Task, error) {
-	document, err := executor.ParseDocument(job.Document)
+// keptDocuments bounds documents.
+const keptDocuments = 16
+
+// documents keeps the documents of the newest jobs parsed: to parse one costs more
+// than all else that is done to run a short script, and most jobs run the same few.
+type documents struct {
+	mu     sync.Mutex
+	parsed map[string]*executor.Document // by content
+	order  []string                      // oldest first
+}
+
+func (d *documents) parse(content []byte) (*executor.Document, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if document := d.parsed[string(content)]; document != nil {
+		return document, nil
+	}
+	document, err := executor.ParseDocument(content)
+	if err != nil {
+		return nil, err
+	}
+	if len(d.order) == keptDocuments {
+		delete(d.parsed, d.order[0])
+		d.order = d.order[1:]
+	}
+	if d.parsed == nil {
+		d.parsed = make(map[string]*executor.Document)
+	}
+	d.parsed[string(content)] = document
+	d.order = append(d.order, string(content))
+	return document, nil
+}
+
+// prepare makes tasks of a job's document and parameters: the same job gives the
+// same tasks after a restart.
+func (d *documents) prepare(job *peer.Job) ([]executor.Task, error) {
+	document, err := d.parse(job.Document)
 	if err != nil {
 		return nil, fmt.Errorf("the document %s cannot be run: %w", job.DocumentName, err)
 	}

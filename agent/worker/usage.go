@@ -30,7 +30,13 @@ func newUsage(config Config) *usage {
 
 // begin returns the limit of each output of a job's next step, and reserves it.
 func (u *usage) begin(id string) int64 {
-	own := diskUse(filepath.Join(u.dir, id))
+	u.mu.Lock()
+	_, began := u.reserved[id]
+	u.mu.Unlock()
+	own := int64(0) // of the first step
+	if began {
+		own = diskUse(filepath.Join(u.dir, id))
+	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.bytes[id] = own

@@ -94,13 +94,14 @@ const (
 // Worker runs this node's jobs. Open starts it, Close ends it; scripts that run
 // go on without it, and the next Open finds them.
 type Worker struct {
-	config  Config
-	journal *executor.Journal
-	runner  *executor.Runner
-	outbox  *outbox
-	reboots *rebooter
-	watcher *watcher
-	usage   *usage
+	config    Config
+	journal   *executor.Journal
+	runner    *executor.Runner
+	outbox    *outbox
+	reboots   *rebooter
+	watcher   *watcher
+	usage     *usage
+	documents documents
 	// crowded has a value when the sweep is to make room; sweeping is held by one
 	// sweep at a time.
 	crowded  chan struct{}
@@ -331,7 +332,7 @@ func (w *Worker) runJob(cancelled context.Context, id string, begun bool) error 
 			return w.runner.End(w.ctx, id, "TimedOut", "DeliveryTimedOut", late)
 		}
 	}
-	tasks, err := prepare(&job)
+	tasks, err := w.documents.prepare(&job)
 	if err != nil {
 		return w.runner.End(w.ctx, id, "Failed", "Failed", err.Error())
 	}
