@@ -486,7 +486,18 @@ func TestLateShimStartsNothing(t *testing.T) {
 	if end.interrupted != interruptedBefore || end.ran {
 		t.Fatalf("%+v", end)
 	}
-	if b.output("ready") != "" {
+	// The shim that had claimed the step is dead, and nobody has given the step up yet.
+	c := newBench(t, ProcessConfig{})
+	log, _, err := openStatus(c.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	log.write(status{Shim: &processID{PID: 1, Start: 1}, BootID: c.BootID()})
+	log.close()
+	if end := c.run(t, c.order("echo x > $HERE/ready\n")); end.interrupted != interruptedEnded {
+		t.Fatalf("%+v", end)
+	}
+	if b.output("ready") != "" || c.output("ready") != "" {
 		t.Fatal("the script ran")
 	}
 }
