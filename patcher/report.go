@@ -20,8 +20,8 @@ type Order struct {
 	Override     string `json:",omitempty"`
 	OverrideName string `json:",omitempty"`
 	// FirstSeen is when the mesh first saw a version of a package anywhere, by the
-	// patch's title, for versions younger than the baseline's longest delay: the base of
-	// ApproveAfterDays where the publisher gives no date.
+	// patch's title: the base of ApproveAfterDays where the publisher gives no date. A
+	// version that it lacks counts as seen now, so it must have the old ones too.
 	FirstSeen map[string]time.Time `json:",omitempty"`
 	// Now is the mesh's time when the run began; approval is judged by it on all nodes.
 	Now time.Time
@@ -89,6 +89,8 @@ type Report struct {
 	Reboot        Reboot         `json:",omitzero"`
 	Interruptions []Interruption `json:",omitempty"`
 	Repaired      []string       `json:",omitempty"`
+	// Gaps are sentences on what could not be known: Evaluation.Gaps.
+	Gaps []string `json:",omitempty"`
 	// Problem is why the operation failed as a whole, a sentence; "" when it did not.
 	Problem string `json:",omitempty"`
 }
