@@ -64,10 +64,14 @@ const (
 	documentPrefix        = "document/"
 	documentVersionPrefix = "document-version/"
 	documentContentPrefix = "document-content/"
+	// documentCountKey is written with each new document: who has counted them holds
+	// it to what it was.
+	documentCountKey = "document-count"
 
 	documentVersion        = 1
 	documentVersionVersion = 1
 	documentContentVersion = 1
+	documentCountVersion   = 1
 )
 
 // documentVersionKey ends a version's keys; in the order of numbers.
@@ -105,14 +109,29 @@ func ScanDocuments(r Reader, start string, fn func(Document) bool) error {
 	return failed
 }
 
-// CountDocuments returns how many documents there are.
-func CountDocuments(r Reader) int {
-	count := 0
+// DocumentCount is how many documents there were at a moment.
+type DocumentCount struct {
+	Meta
+	Documents int `json:"-"`
+}
+
+// CountDocuments counts the documents.
+func CountDocuments(r Reader) (DocumentCount, error) {
+	var c DocumentCount
+	index, _, err := getRecord(r, documentCountKey, documentCountVersion, &c)
+	c.ModifyIndex = index
 	r.Scan(documentPrefix, "", func(string, []byte, uint64) bool {
-		count++
+		c.Documents++
 		return true
 	})
-	return count
+	return c, err
+}
+
+// PutDocumentCount requires that no document was added since they were counted. The
+// transaction that adds one does it.
+func (t *Txn) PutDocumentCount(c DocumentCount) {
+	t.Require(documentCountKey, c.ModifyIndex)
+	t.Put(documentCountKey, encodeRecord(documentCountVersion, c))
 }
 
 // GetDocumentVersion returns a version of a document, or ErrNotFound.

@@ -104,6 +104,7 @@ func goldenExamples() map[string]func(*Txn) {
 				Shares: []DocumentShare{{AccountID: "123456789012", Version: "$DEFAULT"}},
 			})
 		},
+		"document-count": func(t *Txn) { t.PutDocumentCount(DocumentCount{Documents: 7}) },
 		"document-version": func(t *Txn) {
 			t.PutNewDocumentVersion(DocumentVersion{
 				DocumentID: activation, Number: 2, VersionName: "Release-2", DisplayName: "install", TargetType: "/AWS::EC2::Instance",
@@ -238,6 +239,8 @@ func TestGoldenRecordsAreRead(t *testing.T) {
 			txn.putSweptCommand(command, record)
 		case Document:
 			txn.PutDocument(record)
+		case DocumentCount:
+			txn.PutDocumentCount(record)
 		case DocumentVersion:
 			content, err := GetDocumentContent(r, record.DocumentID, record.Number)
 			if err != nil || string(content) != `{"schemaVersion":"2.2"}` {
@@ -271,6 +274,7 @@ func TestGoldenRecordsAreRead(t *testing.T) {
 	check("command-state", func() (any, error) { return GetCommandState(r, command) })
 	check("command-cancel", func() (any, error) { return GetCommandCancel(r, command) })
 	check("document", func() (any, error) { return GetDocument(r, "Install-App") })
+	check("document-count", func() (any, error) { return CountDocuments(r) })
 	check("document-version", func() (any, error) { return GetDocumentVersion(r, activation, 2) })
 	check("invocation", func() (any, error) { return GetInvocation(r, command, node) })
 	check("audit", func() (any, error) {

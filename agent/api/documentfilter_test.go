@@ -3,6 +3,8 @@ package api
 import (
 	"fmt"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -56,6 +58,29 @@ func TestDocumentQuotas(t *testing.T) {
 	}
 	_, err = c.CreateDocument(t.Context(), &ssm.CreateDocumentInput{Name: aws.String("One-More"), Content: &other, DocumentType: "Command"})
 	wantCode(t, err, "DocumentLimitExceeded", "500")
+	// Of many that come at once only as many are made as there is room for.
+	for at := range 3 {
+		if _, err := c.DeleteDocument(t.Context(), &ssm.DeleteDocumentInput{Name: aws.String(fmt.Sprintf("Doc-%03d", at))}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var made, refused atomic.Int32
+	var all sync.WaitGroup
+	for at := range 40 {
+		all.Go(func() {
+			_, err := b.ssm(b.leaderURL).CreateDocument(t.Context(), &ssm.CreateDocumentInput{Name: aws.String(fmt.Sprintf("Doc-9%02d", at)), Content: &other, DocumentType: "Command"})
+			if err == nil {
+				made.Add(1)
+				return
+			}
+			wantCode(t, err, "DocumentLimitExceeded", "500")
+			refused.Add(1)
+		})
+	}
+	all.Wait()
+	if made.Load() != 3 || refused.Load() != 37 {
+		t.Errorf("made %d, refused %d", made.Load(), refused.Load())
+	}
 	// Pages show each of them once, in order, the built-in ones among them.
 	var names []string
 	pages := ssm.NewListDocumentsPaginator(c, &ssm.ListDocumentsInput{MaxResults: aws.Int32(7)})

@@ -139,9 +139,14 @@ func (c *call) createDocument(in *ssm.CreateDocumentInput) (*ssm.CreateDocumentO
 	if docType == "" {
 		docType = string(types.DocumentTypeCommand) // the only type that may be left out
 	}
-	if count := raftstore.CountDocuments(c); count >= c.face.cfg.Documents {
-		return nil, refuse("DocumentLimitExceeded", "The mesh has %d documents, as many as it may have. Delete some (DeleteDocument), or raise the setting document-limit.", count)
+	count, err := raftstore.CountDocuments(c)
+	if err != nil {
+		return nil, fmt.Errorf("count the documents: %w", err)
 	}
+	if count.Documents >= c.face.cfg.Documents {
+		return nil, refuse("DocumentLimitExceeded", "The mesh has %d documents, as many as it may have. Delete some (DeleteDocument), or raise the setting document-limit.", count.Documents)
+	}
+	c.txn.PutDocumentCount(count)
 	mesh, err := c.readMesh()
 	if err != nil {
 		return nil, err

@@ -138,8 +138,8 @@ func TestDocumentRefusals(t *testing.T) {
 		t.Run(name, func(t *testing.T) { wantCode(t, test.ask(), test.code, test.says) })
 	}
 	b.read(func(r raftstore.Reader) error {
-		if n := raftstore.CountDocuments(r); n != 2 {
-			t.Errorf("%d documents after refusals, want 2", n)
+		if n, err := raftstore.CountDocuments(r); err != nil || n.Documents != 2 {
+			t.Errorf("%d documents after refusals, want 2 (%v)", n.Documents, err)
 		}
 		return nil
 	})

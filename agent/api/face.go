@@ -102,6 +102,8 @@ type Face struct {
 	// enrolling lets one enrolment at a time decide: they all count in the same
 	// record, and would only overtake one another.
 	enrolling chan struct{}
+	// counting does the same for the making of documents.
+	counting chan struct{}
 	// paces bounds, on the leader, what members write by their own authority.
 	paces paces
 	// large has a place for each large body in memory.
@@ -120,7 +122,7 @@ func New(cfg Config) *Face {
 		cfg.DocumentVersions = MaxDocumentVersions
 	}
 	return &Face{
-		cfg: cfg, operations: operationTable(), trail: trail{path: cfg.AuditFile, limit: maxTrail, log: cfg.Log}, enrolling: make(chan struct{}, 1), large: make(chan struct{}, maxLarge),
+		cfg: cfg, operations: operationTable(), trail: trail{path: cfg.AuditFile, limit: maxTrail, log: cfg.Log}, enrolling: make(chan struct{}, 1), counting: make(chan struct{}, 1), large: make(chan struct{}, maxLarge),
 		search: leaderSearch, localSearch: localSearch, confirm: confirmPatience, watchPause: watchPause,
 	}
 }

@@ -66,10 +66,10 @@ func (f *Face) note(requestID, operation, who string, in *peer.ForwardRequest, o
 }
 
 func (f *Face) perform(ctx context.Context, store Store, op *operation, from peer.Caller, in *peer.ForwardRequest, requestID string) (output []byte, who caller, err error) {
-	if op.open {
+	if turn := f.turn(op); turn != nil {
 		select {
-		case f.enrolling <- struct{}{}:
-			defer func() { <-f.enrolling }()
+		case turn <- struct{}{}:
+			defer func() { <-turn }()
 		case <-ctx.Done():
 			return nil, who, errCrowded
 		}
@@ -122,6 +122,17 @@ func (f *Face) perform(ctx context.Context, store Store, op *operation, from pee
 			return nil, who, noLeader(err)
 		}
 	}
+}
+
+// turn has one place for those that decide one at a time; nil for all others.
+func (f *Face) turn(op *operation) chan struct{} {
+	switch {
+	case op.open:
+		return f.enrolling
+	case op.counts:
+		return f.counting
+	}
+	return nil
 }
 
 // lost is what to say when it cannot be found out here whether an earlier attempt

@@ -16,6 +16,8 @@ type operation struct {
 	write bool
 	// open: it needs no access key, because its input carries a proof of its own.
 	open bool
+	// counts: it decides by the number of documents.
+	counts bool
 	// patience is how long it may hold its answer by design, on top of its work.
 	patience time.Duration
 
@@ -104,6 +106,9 @@ func handler[In, Out any](handle func(*call, *In) (*Out, error)) func(*call, any
 // writes marks an operation of the mesh that changes the store.
 func writes() option { return func(op *operation) { op.write = true } }
 
+// counted makes the operation decide alone among its kind.
+func counted() option { return func(op *operation) { op.counts = true } }
+
 // masks replaces how the audit log shows the input.
 func masks(mask func(body []byte) json.RawMessage) option {
 	return func(op *operation) { op.mask = mask }
@@ -169,7 +174,7 @@ func operationTable() map[string]*operation {
 		write("RemoveTagsFromResource", (*call).removeTagsFromResource),
 		read("ListTagsForResource", (*call).listTagsForResource),
 
-		write("CreateDocument", (*call).createDocument, masks(maskContent)),
+		write("CreateDocument", (*call).createDocument, masks(maskContent), counted()),
 		write("UpdateDocument", (*call).updateDocument, masks(maskContent)),
 		write("UpdateDocumentDefaultVersion", (*call).updateDocumentDefaultVersion),
 		write("DeleteDocument", (*call).deleteDocument),
