@@ -44,7 +44,7 @@ func (f *Face) Renew(ctx context.Context, from peer.Caller, in *peer.RenewReques
 		case errors.As(err, &refused):
 			return nil, refused
 		case errors.Is(err, raftstore.ErrConflict) && attempt < maxAttempts:
-		case errors.Is(err, raftstore.ErrConflict), errors.Is(err, errUnavailable):
+		case errors.Is(err, raftstore.ErrConflict), errors.Is(err, raftstore.ErrUnknownOutcome), errors.Is(err, errUnavailable):
 			return nil, &peer.Refusal{Kind: peer.RefusedUnavailable, Message: "the mesh cannot write at the moment"}
 		case errors.Is(err, raftstore.ErrNotLeader):
 			return nil, f.notLeader(store)

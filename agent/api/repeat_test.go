@@ -14,6 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
 	"github.com/aws/aws-sdk-go-v2/service/ssm/types"
 
+	"fleetmesh/agent/meshapi"
 	"fleetmesh/agent/peer"
 	"fleetmesh/raftstore"
 )
@@ -360,6 +361,24 @@ func TestUnknownOutcomeWithoutMajority(t *testing.T) {
 	got := b.do(b.request(b.leaderURL, "AmazonSSM.SendCommand", sendBody, time.Now(), map[string]string{invocationHeader: "an-id"}))
 	if got.status != http.StatusInternalServerError || !strings.Contains(got.Message, "outcome is unknown") {
 		t.Errorf("HTTP %d %s %s", got.status, got.Type, got.Message)
+	}
+}
+
+// A renewal whose outcome is unknown, as when the leader changes, is asked for again
+// by the node; nothing is wrong in the mesh.
+func TestUnknownOutcomeOfARenewal(t *testing.T) {
+	b := newBed(t)
+	j := newJoiner(t, 1).with(b.token(meshapi.CreateActivationInput{}))
+	enrolled, got := b.enrol(b.leaderURL, j)
+	if enrolled == nil {
+		t.Fatal(got.Message)
+	}
+	n := b.node(enrolled.NodeId)
+	b.troubled(lost)
+	_, err := b.leader.Renew(t.Context(), peer.Caller{NodeID: n.ID, PublicKey: n.PublicKey}, &peer.RenewRequest{Facts: peer.NodeFacts(j.in.Facts)})
+	var refusal *peer.Refusal
+	if !errors.As(err, &refusal) || refusal.Kind != peer.RefusedUnavailable {
+		t.Errorf("%v", err)
 	}
 }
 
