@@ -37,6 +37,9 @@ func (d directory) certificate() string { return d.path("identity", "node.crt") 
 func (d directory) caFile() string      { return d.path("identity", "ca.crt") }
 func (d directory) meshKey() string     { return d.path("identity", "mesh.key") }
 
+// facts is what the node last told the mesh of itself.
+func (d directory) facts() string { return d.path("identity", "facts.json") }
+
 // identityFile is written last by init and join: a directory is complete when
 // it is there.
 func (d directory) identityFile() string { return d.path("identity", "identity.json") }

@@ -88,7 +88,8 @@ func Join(ctx context.Context, o JoinOptions) (JoinResult, error) {
 	}
 
 	keyPEM, err := os.ReadFile(dir.nodeKey())
-	if errors.Is(err, fs.ErrNotExist) {
+	first := errors.Is(err, fs.ErrNotExist)
+	if first {
 		key, keyErr := pki.NewKey()
 		if keyErr != nil {
 			return JoinResult{}, fmt.Errorf("make the node's key: %w", keyErr)
@@ -109,9 +110,10 @@ func Join(ctx context.Context, o JoinOptions) (JoinResult, error) {
 		return JoinResult{}, fmt.Errorf("make the certificate request: %w", err)
 	}
 
+	facts := nodeFacts(o.Config)
 	input := meshapi.EnrolInput{
 		ActivationId: o.Token.ActivationID, CertificateRequest: string(request), Tags: o.Tags,
-		Facts: meshapi.EnrolFacts(nodeFacts(o.Config)),
+		Facts: meshapi.EnrolFacts(facts),
 	}
 	if named {
 		input.NodeName = o.Config.NodeName
@@ -126,6 +128,11 @@ func Join(ctx context.Context, o JoinOptions) (JoinResult, error) {
 	}
 	if err := checkEnrolment(o.Token, input.Proof, key, output, o.Config.now()); err != nil {
 		return JoinResult{}, err
+	}
+	if first { // of an enrolment that is repeated, the mesh keeps what it was told first
+		if err := writeJSON(dir.facts(), facts); err != nil {
+			return JoinResult{}, err
+		}
 	}
 	if err := keepEnrolment(dir, o.Config, output); err != nil {
 		return JoinResult{}, err

@@ -48,7 +48,7 @@ func renewalWait(notAfter, now time.Time, spread float64, renewed bool) time.Dur
 func (a *Agent) renewCertificates() {
 	facts := nodeFacts(a.config)
 	pause, renewed, spread := time.Duration(0), false, rand.Float64()
-	factsFile := a.dir.path("identity", "facts.json")
+	factsFile := a.dir.facts()
 	for {
 		var announced peer.NodeFacts
 		if err := readJSON(factsFile, &announced); err != nil && !errors.Is(err, os.ErrNotExist) {

@@ -1,6 +1,9 @@
 package meshtest_test
 
 import (
+	"encoding/json"
+	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -12,6 +15,7 @@ import (
 
 	"fleetmesh/agent"
 	"fleetmesh/agent/meshapi"
+	"fleetmesh/agent/peer"
 	"fleetmesh/test/meshtest"
 )
 
@@ -118,4 +122,44 @@ func TestJoinIsRefusedAndResumes(t *testing.T) {
 	}
 	node.Start()
 	m.AwaitOnline(2)
+}
+
+// TestJoinTellsFacts: what a node says of itself comes with its enrolment; it need
+// not renew its certificate to say so again.
+func TestJoinTellsFacts(t *testing.T) {
+	t.Parallel()
+	m := meshtest.New(t, 1)
+	node := m.Add()
+	node.Join(m.Token(meshapi.CreateActivationInput{}), nil)
+	data, err := os.ReadFile(filepath.Join(node.Config.DataDir, "identity", "facts.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var told, known peer.NodeFacts
+	if err := json.Unmarshal(data, &told); err != nil {
+		t.Fatal(err)
+	}
+	certificate := filepath.Join(node.Config.DataDir, "identity", "node.crt")
+	issued, err := os.ReadFile(certificate)
+	if err != nil {
+		t.Fatal(err)
+	}
+	node.Start()
+	m.AwaitOnline(2)
+	out, err := m.Nodes[0].Client().DescribeInstanceInformation(t.Context(), &ssm.DescribeInstanceInformationInput{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, i := range out.InstanceInformationList {
+		if *i.InstanceId == node.ID {
+			known = peer.NodeFacts{IPAddress: *i.IPAddress, ComputerName: *i.ComputerName, PlatformType: string(i.PlatformType), PlatformName: *i.PlatformName, PlatformVersion: *i.PlatformVersion, AgentVersion: *i.AgentVersion}
+		}
+	}
+	known.Address, known.GossipAddress = node.Config.Address(), node.Config.GossipAddress()
+	if told != known {
+		t.Errorf("it has told %+v, the mesh knows %+v", told, known)
+	}
+	if now, err := os.ReadFile(certificate); err != nil || string(now) != string(issued) {
+		t.Errorf("its certificate was renewed, %v", err)
+	}
 }
