@@ -35,6 +35,7 @@ import (
 	"fleetmesh/agent/worker"
 	"fleetmesh/internal/pki"
 	"fleetmesh/raftstore"
+	"fleetmesh/test/leftover"
 )
 
 // Main is what a TestMain of a package that uses meshes calls: scripts run below
@@ -133,13 +134,34 @@ func New(t testing.TB, n int, opts ...Option) *Mesh {
 	}
 	first.Start()
 	m.Await("the first node leads", func() error { _, err := first.Status(); return err })
-	for i := 1; i < n; i++ {
+	for len(m.Nodes) < n {
+		m.grow(min(n, len(m.Nodes)+growthGroup), o)
+	}
+	return m
+}
+
+// growthGroup is how many nodes join between two looks whether all are online. All
+// at once, gossip of many nodes on few CPUs takes its own delays for failures, tells
+// all about these, and finds no rest.
+const growthGroup = 25
+
+// grow joins and starts nodes, up to n, and waits until they are online. Those that
+// may vote share an activation, and those that may not.
+func (m *Mesh) grow(n int, o options) {
+	m.t.Helper()
+	tokens := map[bool]pki.JoinToken{}
+	for i := len(m.Nodes); i < n; i++ {
+		memberOnly := o.memberOnly[i]
+		token, made := tokens[memberOnly]
+		if !made {
+			token = m.Token(meshapi.CreateActivationInput{MemberOnly: memberOnly, RegistrationLimit: n - i})
+			tokens[memberOnly] = token
+		}
 		node := m.add(i)
-		node.Join(m.Token(meshapi.CreateActivationInput{MemberOnly: o.memberOnly[i]}), o.tags(i))
+		node.Join(token, o.tags(i))
 		node.Start()
 	}
 	m.AwaitOnline(n)
-	return m
 }
 
 func (m *Mesh) add(i int) *Node {
@@ -173,6 +195,7 @@ func (m *Mesh) stopAll() {
 		}
 	}
 	group.Wait()
+	leftover.None(m.t, m.dir)
 	if m.t.Failed() {
 		for _, n := range m.Nodes {
 			m.t.Logf("-- log of %s (%s)\n%s", n.Name, n.ID, n.log.tail())

@@ -36,8 +36,10 @@ func TestRateControl(t *testing.T) {
 	for i := 5; i < nodes; i++ {
 		members = append(members, i)
 	}
+	began := time.Now()
 	m := meshtest.New(t, nodes, meshtest.MemberOnly(members...))
 	m.AwaitVoters(5)
+	t.Logf("%d nodes are online after %s", nodes, time.Since(began).Round(time.Millisecond))
 	client := retryingClient(t, m)
 	file := filepath.Join(t.TempDir(), "ledger")
 	// How many nodes fail: none, as many as are allowed, more than that, most.
