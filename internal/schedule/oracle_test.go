@@ -61,7 +61,7 @@ func (w *wallClock) openings(e expression) []int64 {
 	today, meant := int32(-1), false // the day that was asked for last, and the answer
 	isMeant := func(local int32) bool {
 		if day := local / 1440; day != today {
-			today, meant = day, e.hasDay(time.Unix(int64(day)*86400, 0).UTC())
+			today, meant = day, e.hasDay(time.Unix(int64(day-e.offset)*86400, 0).UTC())
 		}
 		return meant && e.minute[local%1440]
 	}
@@ -97,6 +97,8 @@ type expression struct {
 	text   string
 	second int
 	minute [1440]bool
+	// offset is ScheduleOffset.
+	offset int32
 	// hasDay gets a date in UTC.
 	hasDay func(date time.Time) bool
 }
@@ -153,7 +155,7 @@ var (
 	weekdayNames = strings.Fields("SUN MON TUE WED THU FRI SAT")
 )
 
-// isLastOfMonth says that there is no such date n days later in the month.
+// leavesMonth says that there is no such date n days later in the month.
 func leavesMonth(date time.Time, n int) bool { return date.AddDate(0, 0, n).Month() != date.Month() }
 
 func isWeekday(date time.Time) bool {
@@ -249,6 +251,9 @@ func randomExpression(seed uint64) expression {
 			e.second = m.IntN(60)
 			e.text = fmt.Sprintf("%d %s", e.second, e.text)
 		}
+		if m.IntN(5) == 0 {
+			e.offset = 1 + m.Int32N(maxOffset)
+		}
 		e.text = "cron(" + e.text + ")"
 		e.hasDay = func(date time.Time) bool {
 			return (inYear == nil || inYear[int(date.Month())]) && (inYears == nil || inYears[date.Year()]) && has(date)
@@ -279,7 +284,7 @@ func TestOracle(t *testing.T) {
 			seed := first + uint64(i)
 			e := randomExpression(seed)
 			if err := clock.compare(e); err != nil {
-				t.Errorf("%s in %s: %v\nagain: go test ./internal/schedule -run '^TestOracle$' -oracle.first=%d -oracle.seeds=1 -oracle.zones=%s", e.text, name, err, seed, name)
+				t.Errorf("%s, offset %d, in %s: %v\nagain: go test ./internal/schedule -run '^TestOracle$' -oracle.first=%d -oracle.seeds=1 -oracle.zones=%s", e.text, e.offset, name, err, seed, name)
 			}
 		}
 	}
@@ -290,7 +295,7 @@ func (w *wallClock) compare(e expression) error {
 	if err != nil {
 		return err
 	}
-	timetable, err := s.With(Terms{Zone: w.zone})
+	timetable, err := s.With(Terms{Zone: w.zone, Offset: int(e.offset)})
 	if err != nil {
 		return err
 	}
