@@ -24,9 +24,16 @@ type StepResult struct {
 	StderrBytes int64  `json:",omitempty"`
 	// Reason is a sentence where the exit code does not tell.
 	Reason string `json:",omitempty"`
+	// Report is what the step found out for the mesh, in the plugin's own form; at most
+	// MaxReport bytes.
+	Report []byte `json:",omitempty"`
 	// EndsDocument: the steps that follow are skipped.
 	EndsDocument bool `json:",omitempty"`
 }
+
+// MaxReport bounds StepResult.Report, in bytes: it must fit into one entry of the
+// store, with all else that is told of the job.
+const MaxReport = 96 << 10
 
 // RecordKind is what happened to a job. The values are on disk: never change one.
 type RecordKind string

@@ -51,6 +51,9 @@ type Execution struct {
 	runner *Runner
 }
 
+// Job is the job that the step belongs to, as it was accepted.
+func (x *Execution) Job() json.RawMessage { return x.job }
+
 // mayBegin reports whether a step that was to start earlier may start now if it is
 // found that it did not. On another boot that cannot be found out: what was written
 // last may be lost.

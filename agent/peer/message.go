@@ -45,6 +45,10 @@ type Job struct {
 	Document        json.RawMessage
 	Nested          map[string]raftstore.NestedDocument `json:",omitempty"`
 	Parameters      map[string][]string
+	// Patch is what steps of patching need, a patcher.Order without what their inputs
+	// say; where there is none, PatchProblem is the sentence why.
+	Patch        json.RawMessage `json:",omitempty"`
+	PatchProblem string          `json:",omitempty"`
 	// StartWithin is how long after the call was made the job may start, and
 	// ExpiresWithin after which time it has expired. Durations, because the node's
 	// clock may be wrong.
@@ -204,6 +208,9 @@ type JobReport struct {
 	FinishedAt    time.Time // zero until terminal
 	Plugins       []raftstore.PluginResult
 	Reason        string
+	// Findings are what steps have found out for the mesh, by the step's name, in the
+	// form of their plugin.
+	Findings map[string][]byte `json:",omitempty"`
 }
 
 // ReportRequest is a node's reports, for itself only.

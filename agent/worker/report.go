@@ -35,6 +35,12 @@ func reportOf(entry *executor.Entry, tasks []executor.Task) peer.JobReport {
 			StartedAt: step.StartedAt, FinishedAt: step.FinishedAt,
 			Stdout: step.Stdout, Stderr: step.Stderr, StdoutBytes: step.StdoutBytes, StderrBytes: step.StderrBytes,
 		})
+		if len(step.Report) > 0 {
+			if report.Findings == nil {
+				report.Findings = make(map[string][]byte)
+			}
+			report.Findings[step.Name] = step.Report
+		}
 	}
 	if entry.Rebooting {
 		report.Reason = rebooting(entry, tasks)

@@ -64,7 +64,7 @@ var (
 	windowsOrLinux = []string{"Windows", "Linux"}
 )
 
-// plugins are SSM's.
+// plugins are SSM's, and one of ours: what SSM does by a program that it downloads.
 var plugins = map[string]plugin{
 	"aws:applications": {windowsOnly, []input{
 		required("action", textInput), required("source", textInput), optional("sourceHash", textInput), optional("parameters", textInput),
@@ -106,7 +106,14 @@ var plugins = map[string]plugin{
 	}},
 	"aws:updateAgent":    {windowsOnly, updateInputs},
 	"aws:updateSsmAgent": {everywhere, updateInputs},
+	ActionRunPatchBaseline: {[]string{"Linux"}, []input{
+		required("operation", textInput, "Scan", "Install"), optional("associationId", textInput), optional("snapshotId", textInput),
+		optional("installOverrideList", textInput), optional("baselineOverride", textInput), optional("rebootOption", textInput, "RebootIfNeeded", "NoReboot"),
+	}},
 }
+
+// ActionRunPatchBaseline is the action that patches a machine. It is not SSM's.
+const ActionRunPatchBaseline = "mesh:runPatchBaseline"
 
 var (
 	scriptInputs = []input{required("runCommand", textsInput), optional("workingDirectory", textInput)}
