@@ -84,6 +84,8 @@ type Report struct {
 	Offers  []Offer   `json:",omitempty"`
 	// NotApplicable counts offered packages that the machine lacks.
 	NotApplicable int `json:",omitempty"`
+	// Omitted counts what EncodeReport had no room for.
+	Omitted int `json:",omitempty"`
 
 	Sources       []Source       `json:",omitempty"`
 	Reboot        Reboot         `json:",omitzero"`
