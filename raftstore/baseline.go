@@ -167,6 +167,33 @@ func PatchGroupsOf(r Reader, operatingSystem, baselineID string) ([]string, erro
 	return names, err
 }
 
+// PatchGroupOf is the patch group that a node's tags name, "" for none.
+func PatchGroupOf(tags map[string]string) string {
+	if group := tags["Patch Group"]; group != "" {
+		return group
+	}
+	return tags["PatchGroup"]
+}
+
+// PatchBaselineFor is the id of the baseline that is registered for a group of an
+// operating system, else of its registered default, else "".
+func PatchBaselineFor(r Reader, operatingSystem, group string) (string, error) {
+	if group != "" {
+		g, err := GetPatchGroup(r, operatingSystem, group)
+		if err == nil {
+			return g.BaselineID, nil
+		}
+		if !errors.Is(err, ErrNotFound) {
+			return "", err
+		}
+	}
+	d, err := GetDefaultPatchBaseline(r, operatingSystem)
+	if errors.Is(err, ErrNotFound) {
+		return "", nil
+	}
+	return d.BaselineID, err
+}
+
 // PutPatchGroup writes g, requiring that it is unchanged since it was read.
 func (t *Txn) PutPatchGroup(g PatchGroup) {
 	key := patchGroupPrefix + g.OperatingSystem + "/" + g.Name

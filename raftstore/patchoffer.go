@@ -1,7 +1,11 @@
 package raftstore
 
 import (
+	"cmp"
 	"encoding/json"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -69,20 +73,29 @@ func ScanPatchOffers(r Reader, operatingSystem, start string, fn func(PatchOffer
 }
 
 // PatchesFirstSeen returns when each version of an operating system's packages was
-// first seen, by title, for those first seen after since.
-func PatchesFirstSeen(r Reader, operatingSystem string, since time.Time) (map[string]time.Time, error) {
+// first seen on any product of it, by title, for the versions that the product
+// offers ("": all products), at most limit of them: those that were seen last.
+func PatchesFirstSeen(r Reader, operatingSystem, product string, limit int) (map[string]time.Time, error) {
 	seen := map[string]time.Time{}
-	old := map[string]bool{}
+	last := map[string]time.Time{}
 	err := ScanPatchOffers(r, operatingSystem, "", func(o PatchOffer) bool {
 		// Another product may have had the very version before.
-		if !o.FirstSeen.After(since) {
-			old[o.Title] = true
-		} else if at, there := seen[o.Title]; !there || o.FirstSeen.Before(at) {
+		if at, there := seen[o.Title]; !there || o.FirstSeen.Before(at) {
 			seen[o.Title] = o.FirstSeen
+		}
+		if (product == "" || o.Product == product) && !o.LastSeen.Before(last[o.Title]) {
+			last[o.Title] = o.LastSeen
 		}
 		return true
 	})
-	for title := range old {
+	maps.DeleteFunc(seen, func(title string, _ time.Time) bool { _, offered := last[title]; return !offered })
+	if len(seen) <= limit {
+		return seen, err
+	}
+	titles := slices.SortedFunc(maps.Keys(seen), func(a, b string) int {
+		return cmp.Or(last[b].Compare(last[a]), strings.Compare(a, b))
+	})
+	for _, title := range titles[limit:] {
 		delete(seen, title)
 	}
 	return seen, err
