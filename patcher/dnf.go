@@ -1,0 +1,353 @@
+package patcher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// dnfLimit bounds a run of dnf that changes nothing.
+const dnfLimit = 30 * time.Minute
+
+// DNF is the Manager of machines with dnf 4. A scan gives dnf directories of ours for all it writes; its
+// configuration, plugins and the database of rpm are the machine's.
+type DNF struct {
+	rpmHost
+	program string
+	// suggested has the versions of whose installation a notice suggests a reboot, with
+	// that notice, as Inventory last saw them.
+	suggested map[Package]string
+	notes     []string
+}
+
+// NewDNF is the Manager of a machine with dnf.
+func NewDNF(setup Setup) *DNF {
+	return &DNF{rpmHost: newRPMHost(setup), program: "dnf"}
+}
+
+// Notes are sentences on what Install found that is worth a person's look, and that
+// no outcome of a package says: configuration files, scripts that failed afterwards.
+func (m *DNF) Notes() []string { return m.notes }
+
+var _ Manager = (*DNF)(nil)
+
+// writers are plugins of dnf that write to the system in a scan, and have no say in
+// what it finds.
+const writers = "--disableplugin=generate_completion_cache,subscription-manager,product-id,upload-profile,etckeeper,post-transaction-actions"
+
+func (m *DNF) cache() string   { return filepath.Join(m.setup.Cache, "cache") }
+func (m *DNF) persist() string { return filepath.Join(m.setup.Cache, "persist") }
+func (m *DNF) sources() string { return filepath.Join(m.setup.Cache, "sources") }
+
+// options are those of all runs: metadata is ours; no package is replaced by another
+// name, or comes along without need.
+func (m *DNF) options() []string {
+	options := []string{"-v",
+		"--setopt=cachedir=" + m.within(m.cache()),
+		"--setopt=logdir=" + m.within(filepath.Join(m.setup.Cache, "log")),
+		"--setopt=best=0", "--setopt=strict=0", "--setopt=obsoletes=0", "--setopt=install_weak_deps=0",
+		"--setopt=zchunk=0", "--setopt=keepcache=0", "--setopt=color=never",
+		"--setopt=skip_if_unavailable=1", "--setopt=*.skip_if_unavailable=1", "--setopt=*.countme=0"}
+	if len(m.setup.Sources) > 0 {
+		options = append(options, "--setopt=reposdir="+m.within(m.sources()))
+	}
+	return options
+}
+
+// dry runs dnf such that it changes nothing of the system.
+func (m *DNF) dry(ctx context.Context, args ...string) (*dnfPlan, outcome, error) {
+	plan := newDNFPlan()
+	all := append(m.options(), writers, "--setopt=persistdir="+m.within(m.persist()), "--assumeno")
+	result, err := tool{Root: m.setup.Root, Name: m.program, Args: append(all, args...), Env: dnfEnvironment,
+		Line: plan.line, Log: m.setup.Log, Limit: dnfLimit}.run(ctx)
+	if err != nil {
+		return nil, result, fmt.Errorf("%s: %w", m.program, err)
+	}
+	return plan, result, nil
+}
+
+// dnfEnvironment keeps dnf, a program in Python, from holding back what it prints.
+var dnfEnvironment = []string{"PYTHONUNBUFFERED=1"}
+
+func (m *DNF) Inventory(ctx context.Context) (*Inventory, error) {
+	if err := m.prepare(); err != nil {
+		return nil, err
+	}
+	installed, err := m.installed(ctx)
+	if err != nil {
+		return nil, err
+	}
+	plan, problems, err := m.refresh(ctx)
+	if err != nil {
+		return nil, err
+	}
+	catalog := newRPMCatalog(installed, rpmArch())
+	sources, err := m.read(ctx, catalog, plan, problems)
+	if err != nil {
+		return nil, err
+	}
+	candidates := catalog.close()
+	m.suggested = catalog.suggested()
+	if err := m.choose(ctx, plan, installed, &candidates); err != nil {
+		return nil, err
+	}
+	inventory := &Inventory{Manager: m.program, Installed: installed, Sources: sources,
+		NotInstalled: len(catalog.lacking), SecurityKnown: catalog.notices > 0}
+	for _, candidate := range candidates {
+		inventory.Candidates = append(inventory.Candidates, *candidate)
+	}
+	if inventory.Interruptions, err = m.interruptions(ctx, installed); err != nil {
+		return nil, err
+	}
+	return inventory, nil
+}
+
+// prepare makes the directories, and a baseline's repositories in theirs.
+func (m *DNF) prepare() error {
+	for _, dir := range []string{m.cache(), m.persist(), filepath.Join(m.setup.Cache, "log")} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return fmt.Errorf("make the directory for metadata: %w", err)
+		}
+	}
+	// Which default streams of modules there were is known to the machine's dnf alone.
+	if err := copyNewer(m.file("/var/lib/dnf/modulefailsafe"), filepath.Join(m.persist(), "modulefailsafe")); err != nil {
+		return fmt.Errorf("copy the memory of modules: %w", err)
+	}
+	if m.setup.Offline {
+		if err := copyNewer(m.file("/var/cache/dnf"), m.cache()); err != nil {
+			return fmt.Errorf("copy the machine's metadata: %w", err)
+		}
+	}
+	return m.writeSources(m.sources())
+}
+
+// refresh gets the metadata and what dnf would do with it. Where a repository cannot
+// be refreshed and older data of it is left, that is used. The problems are those of
+// the refresh.
+func (m *DNF) refresh(ctx context.Context) (*dnfPlan, map[string]string, error) {
+	how := "--refresh"
+	if m.setup.Offline {
+		how = "-C"
+	}
+	plan, result, err := m.dry(ctx, how, "upgrade")
+	if err != nil {
+		return nil, nil, err
+	}
+	problems := plan.problems
+	if len(problems) > 0 && !m.setup.Offline && slices.ContainsFunc(keys(problems), func(id string) bool { return m.metadata(id) != "" }) {
+		if plan, result, err = m.dry(ctx, "-C", "upgrade"); err != nil {
+			return nil, nil, err
+		}
+	}
+	if len(plan.loaded) == 0 {
+		return nil, nil, fmt.Errorf("no repository can be used: %s", m.why(plan, problems, result))
+	}
+	return plan, problems, nil
+}
+
+func (m *DNF) why(plan *dnfPlan, problems map[string]string, result outcome) string {
+	if len(problems) > 0 {
+		var all []string
+		for _, id := range keys(problems) {
+			all = append(all, id+": "+problems[id])
+		}
+		return strings.Join(all, "; ")
+	}
+	if len(plan.errors) > 0 {
+		return strings.Join(plan.errors, "; ")
+	}
+	return result.lastWords()
+}
+
+// read reads the metadata of the repositories that dnf used.
+func (m *DNF) read(ctx context.Context, catalog *rpmCatalog, plan *dnfPlan, problems map[string]string) ([]Source, error) {
+	var sources []Source
+	var failed error
+	for _, id := range plan.loaded {
+		dir := m.metadata(id)
+		if dir == "" {
+			return nil, fmt.Errorf("dnf used repository %s, and its metadata is not in %s", id, m.cache())
+		}
+		source, err := rpmRepository{id: id, dir: dir}.read(ctx, m.setup.Root, catalog)
+		if source.Problem = problems[id]; err != nil {
+			source.Problem, failed = err.Error(), err
+		}
+		sources = append(sources, source)
+	}
+	if failed != nil && !slices.ContainsFunc(sources, func(s Source) bool { return s.Problem == "" }) {
+		return nil, failed
+	}
+	for _, id := range keys(problems) {
+		if !slices.Contains(plan.loaded, id) {
+			sources = append(sources, Source{Name: id, Problem: problems[id]})
+		}
+	}
+	return sources, nil
+}
+
+// metadata is the directory where dnf keeps a repository's metadata, id-HASH, the
+// hash being that of its address: the newest, if that changed. "" where there is none.
+func (m *DNF) metadata(id string) string {
+	var newest string
+	var at time.Time
+	entries, err := os.ReadDir(m.cache())
+	if err != nil {
+		return ""
+	}
+	for _, entry := range entries {
+		name, hash, ok := cutLast(entry.Name(), '-')
+		if !ok || name != id || len(hash) != 16 || strings.Trim(hash, "0123456789abcdef") != "" {
+			continue
+		}
+		dir := filepath.Join(m.cache(), entry.Name())
+		if info, err := os.Stat(filepath.Join(dir, "repodata", "repomd.xml")); err == nil && !info.ModTime().Before(at) {
+			newest, at = dir, info.ModTime()
+		}
+	}
+	return newest
+}
+
+// choose marks the versions that dnf's own upgrade takes, and those that the
+// configuration forbids. It drops what belongs to a stream of a module that is not
+// enabled: dnf does not offer that.
+func (m *DNF) choose(ctx context.Context, plan *dnfPlan, installed []Installed, candidates *[]*Candidate) error {
+	all := *candidates
+	for _, candidate := range all {
+		candidate.Chosen = plan.taken[candidate.Package]
+	}
+	locks, err := m.versionLocks()
+	if err != nil {
+		return err
+	}
+	for i := range installed {
+		installed[i].Held = locks.holds(installed[i].Package)
+	}
+	ask := m.doubtful(all, len(locks) > 0)
+	if len(ask) == 0 {
+		return nil
+	}
+	args := []string{"-C", "--skip-broken", "install"}
+	for _, candidate := range ask {
+		args = append(args, nevra(candidate.Package))
+	}
+	answer, _, err := m.dry(ctx, args...)
+	if err != nil {
+		return err
+	}
+	excludes := m.excludes()
+	*candidates = slices.DeleteFunc(all, func(candidate *Candidate) bool {
+		return answer.filtered[nevra(candidate.Package)] == "modular"
+	})
+	for _, candidate := range *candidates {
+		if answer.filtered[nevra(candidate.Package)] != "exclude" {
+			continue
+		}
+		if lock := locks.about(candidate.Name); lock != "" {
+			candidate.Held, candidate.Excluded = true, "versionlock has "+lock
+		} else {
+			candidate.Excluded = "the configuration of " + m.program + " excludes it" + excludes
+		}
+	}
+	// What another name would replace stays what it is: its newest version is chosen.
+	for i, candidate := range *candidates {
+		first := i == 0 || (*candidates)[i-1].ID() != candidate.ID()
+		if first && candidate.Excluded == "" && plan.obsoleted[candidate.ID()] {
+			candidate.Chosen = true
+		}
+	}
+	return nil
+}
+
+// doubtful are the candidates of which it is not clear that dnf offers them: all that
+// it did not choose, where there are excludes, locks or modules, or where it did not
+// choose the newest.
+func (m *DNF) doubtful(all []*Candidate, locked bool) []*Candidate {
+	ask := slices.DeleteFunc(slices.Clone(all), func(candidate *Candidate) bool { return candidate.Chosen })
+	if len(ask) == 0 || locked || m.excludes() != "" || m.modules(all) {
+		return ask
+	}
+	for i, candidate := range all {
+		if first := i == 0 || all[i-1].ID() != candidate.ID(); first && !candidate.Chosen {
+			return ask
+		}
+	}
+	return nil
+}
+
+// modules tells whether modules may hide one of the candidates: one comes of a module,
+// or a stream is enabled.
+func (m *DNF) modules(all []*Candidate) bool {
+	if slices.ContainsFunc(all, func(c *Candidate) bool { return strings.Contains(c.Version, "module") }) {
+		return true
+	}
+	entries, err := os.ReadDir(m.file("/etc/dnf/modules.d"))
+	return err == nil && len(entries) > 0
+}
+
+// keys are the keys of a map in order.
+func keys[V any](of map[string]V) []string {
+	all := make([]string, 0, len(of))
+	for key := range of {
+		all = append(all, key)
+	}
+	slices.Sort(all)
+	return all
+}
+
+func cutLast(text string, at byte) (before, after string, found bool) {
+	i := strings.LastIndexByte(text, at)
+	if i < 0 {
+		return text, "", false
+	}
+	return text[:i], text[i+1:], true
+}
+
+// copyNewer copies a tree of plain files but for those that are as new at the target.
+// It is no error that there is no such tree.
+func copyNewer(from, to string) error {
+	return filepath.WalkDir(from, func(path string, entry fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		below, err := filepath.Rel(from, path)
+		if err != nil {
+			return err
+		}
+		target := filepath.Join(to, below)
+		if entry.IsDir() {
+			return os.MkdirAll(target, 0o700)
+		}
+		info, err := entry.Info()
+		if err != nil || !info.Mode().IsRegular() {
+			return nil // it went away meanwhile, or is a lock or socket
+		}
+		if old, err := os.Stat(target); err == nil && !old.ModTime().Before(info.ModTime()) {
+			return nil
+		}
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(target, data, 0o600); err != nil {
+			return err
+		}
+		return os.Chtimes(target, info.ModTime(), info.ModTime())
+	})
+}
+
+func (m *DNF) Reboot(ctx context.Context) (Reboot, error) {
+	evidence, err := m.rebootEvidence(ctx, m.suggested)
+	if err != nil {
+		return Reboot{}, err
+	}
+	return Reboot{Needed: len(evidence) > 0, Evidence: evidence}, nil
+}
