@@ -51,8 +51,10 @@ func parseEntry(f family, rejected bool, text string) listEntry {
 			if !rejected {
 				e.kind = cveEntry
 			}
-		case stars == 0 && !rejected && strings.Contains(e.text, ":") && advisory.MatchString(e.text):
-			e.kind = noticeEntry
+		case stars == 0 && strings.Contains(e.text, ":") && advisory.MatchString(e.text):
+			if !rejected {
+				e.kind = noticeEntry
+			}
 		case stars <= 1 && rpmName.MatchString(e.text):
 			// ALAS-2026-1 might be a package too, so both are tried.
 			e.kind = packageEntry
