@@ -23,6 +23,7 @@ type node struct {
 	kind         jsontext.Kind // of JSON: n t f 0 " [ {
 	line, column int           // in the content, from 1
 	text         string        // of a string; of a number, as JSON writes it
+	literal      bool          // text is a block of YAML, its lines below the node's own
 	items        []*node       // of a list
 	fields       []namedNode   // of a map; names are unique
 }
@@ -104,6 +105,15 @@ func (n *node) errorf(format string, args ...any) error {
 	return &Error{Code: CodeInvalidContent, Message: fmt.Sprintf(format, args...), Line: n.line, Column: n.column}
 }
 
+// errorIn is errorf for a place in the node's text, counted in bytes.
+func (n *node) errorIn(offset int, format string, args ...any) error {
+	if !n.literal {
+		return n.errorf(format, args...)
+	}
+	line := n.line + 1 + strings.Count(n.text[:offset], "\n")
+	return &Error{Code: CodeInvalidContent, Message: fmt.Sprintf(format, args...), Line: line}
+}
+
 // sentence is an error for the one who wrote the command; it is shown as it is,
 // so it begins and ends like a sentence.
 type sentence string
@@ -122,7 +132,13 @@ func parseUpTo(limit int, content []byte, format Format) (*node, error) {
 	}
 	switch format {
 	case JSON, "":
-		return parseJSON(content)
+		root, err := parseJSON(content)
+		if err != nil && !bytes.HasPrefix(bytes.TrimSpace(content), []byte("{")) {
+			if other, problem := parseYAML(content); problem == nil && other.kind == '{' {
+				return nil, &Error{Code: CodeInvalidContent, Message: "JSON not well-formed: the content looks like YAML. Say so by the document's format.", Line: 1, Column: 1}
+			}
+		}
+		return root, err
 	case YAML:
 		return parseYAML(content)
 	}

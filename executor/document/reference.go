@@ -85,13 +85,13 @@ func (step *Step) secrets(n *node, user, path string) error {
 }
 
 func (c *checker) parametersIn(n *node, where string) error {
-	for _, match := range reference.FindAllStringSubmatch(n.text, -1) {
-		if c.parameter(match[1]) == nil {
-			return n.errorf("Parameter %q is not declared. It is used %s.", match[1], where)
+	for _, at := range reference.FindAllStringSubmatchIndex(n.text, -1) {
+		if name := n.text[at[2]:at[3]]; c.parameter(name) == nil {
+			return n.errorIn(at[0], "Parameter %q is not declared. It is used %s.", name, where)
 		}
 	}
-	if match := systemReference.FindStringSubmatch(n.text); match != nil {
-		return n.errorf("Parameter %q is not declared: only Automation documents have it. It is used %s.", match[1], where)
+	if at := systemReference.FindStringSubmatchIndex(n.text); at != nil {
+		return n.errorIn(at[0], "Parameter %q is not declared: only Automation documents have it. It is used %s.", n.text[at[2]:at[3]], where)
 	}
 	return nil
 }

@@ -24,6 +24,13 @@ var jsonNumber = regexp.MustCompile(`\A-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-
 // yamlLine is where yaml names a line in its errors.
 var yamlLine = regexp.MustCompile(`\Ayaml: (?:unmarshal errors:\s*)?(?:line ([0-9]+): )?`)
 
+// indentedByTab: parsers say of it that a token cannot start so.
+var indentedByTab = regexp.MustCompile(`\A *\t`)
+
+// yamlVersion is the directive of a later YAML than the parser takes, up to its last
+// digit. What they differ in, documents have as JSON has it.
+var yamlVersion = regexp.MustCompile(`\A((?:[ \t]*(?:#[^\n]*)?\r?\n)*%YAML[ \t]+1\.)[0-9]+`)
+
 // yamlReader makes nodes of YAML: those that JSON has as well. Anchors, aliases
 // and merge keys are resolved.
 type yamlReader struct {
@@ -35,19 +42,20 @@ func parseYAML(content []byte) (*node, error) {
 	if !utf8.Valid(content) {
 		return nil, &Error{Code: CodeInvalidContent, Message: "YAML not well-formed: it is not UTF-8."}
 	}
+	content = yamlVersion.ReplaceAll(content, []byte("${1}1"))
 	decoder := yaml.NewDecoder(bytes.NewReader(content))
 	var document, second yaml.Node
 	if err := decoder.Decode(&document); err != nil {
 		if errors.Is(err, io.EOF) {
 			return nil, &Error{Code: CodeInvalidContent, Message: "The document is empty.", Line: 1, Column: 1}
 		}
-		return nil, yamlError(err)
+		return nil, yamlError(err, content)
 	}
 	switch err := decoder.Decode(&second); {
 	case err == nil:
 		return nil, &Error{Code: CodeInvalidContent, Message: "YAML not well-formed: the content has more than one document.", Line: second.Line, Column: second.Column}
 	case !errors.Is(err, io.EOF):
-		return nil, yamlError(err)
+		return nil, yamlError(err, content)
 	}
 	if len(document.Content) != 1 {
 		return nil, &Error{Code: CodeInvalidContent, Message: "The document is empty.", Line: 1, Column: 1}
@@ -59,12 +67,15 @@ func parseYAML(content []byte) (*node, error) {
 	return root, nil
 }
 
-func yamlError(err error) error {
+func yamlError(err error, content []byte) error {
 	text := strings.TrimSpace(err.Error())
 	refusal := &Error{Code: CodeInvalidContent}
 	if match := yamlLine.FindStringSubmatch(text); match != nil {
 		refusal.Line, _ = strconv.Atoi(match[1])
 		text = text[len(match[0]):]
+	}
+	if lines := bytes.Split(content, []byte("\n")); refusal.Line > 0 && refusal.Line <= len(lines) && indentedByTab.Match(lines[refusal.Line-1]) {
+		text = "the line is indented by a tab, and YAML wants blanks"
 	}
 	refusal.Message = "YAML not well-formed: " + strings.TrimSuffix(text, ".") + "."
 	return refusal
@@ -186,6 +197,7 @@ func (r *yamlReader) merge(n *node, seen map[string]bool, value *yaml.Node, dept
 // scalar reads a value. What JSON does not have, such as a date, is its text.
 func (r *yamlReader) scalar(n *node, y *yaml.Node) error {
 	n.kind, n.text = '"', y.Value
+	n.literal = y.Style&yaml.LiteralStyle != 0
 	switch tag := y.ShortTag(); tag {
 	case "!!str", "!!timestamp", "!!merge":
 	case "!!null":
