@@ -178,7 +178,7 @@ func (a *Agent) openGossip() error {
 	g, err := gossip.Open(gossip.Config{
 		NodeID: a.identity.NodeID(), MeshID: a.identity.MeshID(),
 		Bind: a.config.Bind, Port: a.config.GossipPort, APIAddress: a.config.Address(), Version: Version,
-		Keys: keys.Keys, Dir: a.dir.gossip(), Admit: a.admit,
+		Keys: keys.Keys, Dir: a.dir.gossip(), Admit: a.admit, Timings: a.config.Gossip,
 		OnConflict: func(err error) {
 			a.log.Error("another machine uses this node's identity; stop one of the two, delete its directory and join it anew", "error", err)
 		},

@@ -16,6 +16,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"fleetmesh/agent/api"
+	"fleetmesh/gossip"
 )
 
 // Version is the program's, in the form of an SSM agent's; Build names the commit
@@ -33,6 +34,10 @@ type Config struct {
 	// Now is the machine's clock, for tests; nil is the system's. Everything that
 	// this node asks the time of day goes by it, but for the shims.
 	Now func() time.Time `yaml:"-"`
+
+	// Gossip are gossip's timings; all zero, its defaults. They are for programs that
+	// run many nodes on few CPUs.
+	Gossip gossip.Timings `yaml:"-"`
 
 	// NodeName is the node's Name and ComputerName. Default: the host name.
 	NodeName string `yaml:"node-name"`

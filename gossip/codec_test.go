@@ -11,6 +11,9 @@ import (
 	"github.com/hashicorp/memberlist"
 )
 
+// news is a knower to whom everything is new.
+func news(string, uint64, []byte) bool { return false }
+
 func TestMeta(t *testing.T) {
 	full := meta{
 		NodeID: strings.Repeat("n", maxNodeID), Address: strings.Repeat("a", maxAddress-6) + ":65535",
@@ -117,14 +120,14 @@ func TestStateIsBoundedAndTakenWhole(t *testing.T) {
 	if len(b) > stateLimit || len(b) < stateLimit/2 {
 		t.Errorf("state has %d bytes", len(b))
 	}
-	entries, err := decodeState(b)
+	entries, err := decodeState(b, news)
 	if err != nil || len(entries) < 900 {
 		t.Errorf("%d entries, %v", len(entries), err)
 	}
-	if entries, err := decodeState(b[:len(b)-1]); !errors.Is(err, errMalformed) || entries != nil {
+	if entries, err := decodeState(b[:len(b)-1], news); !errors.Is(err, errMalformed) || entries != nil {
 		t.Errorf("cut state: %d entries, %v", len(entries), err)
 	}
-	if _, err := decodeState(append(b, make([]byte, stateLimit)...)); !errors.Is(err, errMalformed) {
+	if _, err := decodeState(append(b, make([]byte, stateLimit)...), news); !errors.Is(err, errMalformed) {
 		t.Errorf("long state: %v", err)
 	}
 }
@@ -146,7 +149,7 @@ func TestTagsOfUnknownAndLongDeadNodesAreDropped(t *testing.T) {
 			t.Errorf("tags of %s kept: %v", id, got)
 		}
 	}
-	if sent, err := decodeState(g.encodeState(now)); err != nil || len(sent) != 2 {
+	if sent, err := decodeState(g.encodeState(now), news); err != nil || len(sent) != 2 {
 		t.Errorf("sends %d entries, %v", len(sent), err)
 	}
 }

@@ -53,8 +53,7 @@ type Config struct {
 }
 
 // Timings are the knobs of the protocol. The defaults are memberlist's LAN
-// profile, which is also serf's, except where said. All but SuspicionMult are
-// durations. Nodes of one mesh should agree.
+// profile, which is also serf's, except where said. Nodes of one mesh should agree.
 type Timings struct {
 	// GossipInterval (200ms) is how often waiting news goes to three nodes.
 	// Shorter spreads news faster and costs packets only while there is news.
@@ -67,6 +66,13 @@ type Timings struct {
 	// others are asked to try; the 99th percentile of a round trip on a bad day.
 	// Shorter accuses busy nodes, longer must stay below ProbeInterval.
 	ProbeTimeout time.Duration
+	// PacketSize (1400) is the most bytes of a packet of news. More than fits the
+	// path in one piece is lost as a whole with each piece.
+	PacketSize int
+	// RetransmitMult (5, memberlist 4): a node sends each piece of news
+	// RetransmitMult * ceil(log10(N+1)) times. Less makes fewer packets, and more
+	// nodes that miss it and wait for a push/pull.
+	RetransmitMult int
 	// SuspicionMult (4): a node that does not answer is held failed after
 	// SuspicionMult * max(1, log10(N)) * ProbeInterval. Less finds failures
 	// sooner and accuses busy nodes more often.
@@ -123,8 +129,10 @@ func (t Timings) withDefaults() Timings {
 	orDefault(&t.GossipInterval, 200*time.Millisecond)
 	orDefault(&t.ProbeInterval, time.Second)
 	orDefault(&t.ProbeTimeout, 500*time.Millisecond)
-	if t.SuspicionMult <= 0 {
-		t.SuspicionMult = 4
+	for knob, value := range map[*int]int{&t.PacketSize: 1400, &t.RetransmitMult: 5, &t.SuspicionMult: 4} {
+		if *knob <= 0 {
+			*knob = value
+		}
 	}
 	orDefault(&t.PushPullInterval, 30*time.Second)
 	orDefault(&t.StreamTimeout, 5*time.Second)

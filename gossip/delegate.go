@@ -1,6 +1,7 @@
 package gossip
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -40,7 +41,7 @@ func (d delegate) NodeMeta(int) []byte {
 }
 
 func (d delegate) NotifyMsg(b []byte) {
-	entry, err := decodeMessage(b)
+	entry, err := decodeMessage(b, d.g.hasTags)
 	if err != nil {
 		d.g.speaker.sayRarely("message", slog.LevelWarn, "gossip message ignored", "error", err)
 		return
@@ -78,7 +79,7 @@ func (g *Gossip) encodeState(now time.Time) []byte {
 }
 
 func (d delegate) MergeRemoteState(b []byte, _ bool) {
-	entries, err := decodeState(b)
+	entries, err := decodeState(b, d.g.hasTags)
 	if err != nil {
 		d.g.speaker.sayRarely("state", slog.LevelWarn, "gossip state ignored", "error", err)
 		return
@@ -116,12 +117,15 @@ func (d delegate) NotifyAlive(n *memberlist.Node) error {
 }
 
 func (g *Gossip) admit(n *memberlist.Node) error {
-	m, err := decodeMeta(n.Meta)
-	if err != nil {
-		return err
-	}
-	if m.NodeID != n.Name {
-		return errNotItself
+	known, full := g.holds(n)
+	if !known {
+		m, err := decodeMeta(n.Meta)
+		if err != nil {
+			return err
+		}
+		if m.NodeID != n.Name {
+			return errNotItself
+		}
 	}
 	if addressOf(n) == "" {
 		return fmt.Errorf("gossip address: %w", errMalformed)
@@ -129,12 +133,20 @@ func (g *Gossip) admit(n *memberlist.Node) error {
 	if err := g.config.Admit(n.Name); err != nil {
 		return err
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.members[n.Name] == nil && len(g.members) >= maxMembers {
+	if full {
 		return fmt.Errorf("more than %d nodes", maxMembers)
 	}
 	return nil
+}
+
+// holds tells whether this very metadata of the node was taken before, as is so with
+// most messages: each node says the same many times. full: the node is a new one,
+// and there is no room.
+func (g *Gossip) holds(n *memberlist.Node) (known, full bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	m := g.members[n.Name]
+	return m != nil && m.raw != nil && bytes.Equal(m.raw, n.Meta), m == nil && len(g.members) >= maxMembers
 }
 
 // NotifyMerge sees the nodes that the other side of a first push/pull knows,
@@ -205,6 +217,7 @@ func (g *Gossip) noteAlive(n *memberlist.Node) {
 		wake(g.wakeSettle)
 		g.speaker.say(slog.LevelInfo, "node is alive", "node", n.Name, "gossip_address", addressOf(n), "version", m.Version)
 	}
+	known.raw = bytes.Clone(n.Meta)
 	known.meta, known.gossipAddress, known.left, known.lastSeen = m, addressOf(n), false, g.config.Now()
 	g.changed()
 }
@@ -224,6 +237,7 @@ func (d delegate) NotifyLeave(n *memberlist.Node) {
 	} else {
 		g.speaker.say(slog.LevelWarn, "node has failed: it does not answer", "node", n.Name, "gossip_address", m.gossipAddress)
 	}
+	wake(g.wakeReconnect)
 	g.changed()
 }
 

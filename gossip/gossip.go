@@ -43,7 +43,7 @@ type Gossip struct {
 	wakeReconnect, wakeAnnounce, wakeSpread, wakeSettle, wakeConflict, wakePeers chan struct{}
 
 	// savedPeers is what savePeers wrote last; used by rememberLoop and then Close.
-	savedPeers string
+	savedPeers []peer
 
 	stop        context.CancelFunc
 	loops       sync.WaitGroup
@@ -161,14 +161,14 @@ func memberlistConfig(g *Gossip) *memberlist.Config {
 	conf.Keyring = g.ring
 	conf.GossipVerifyIncoming = true
 	conf.GossipVerifyOutgoing = true
-	// One more than the profile's: r in settleLoop's comment is this times
-	// ceil(log10(N+1)). The price is a quarter more packets while there is news.
-	conf.RetransmitMult = 5
 	// It costs more than it saves: our messages are small and dense.
 	conf.EnableCompression = false
 
 	t := g.config.Timings
 	conf.GossipInterval = t.GossipInterval
+	conf.UDPBufferSize = t.PacketSize
+	// r in settleLoop's comment is this times ceil(log10(N+1)).
+	conf.RetransmitMult = t.RetransmitMult
 	conf.ProbeInterval = t.ProbeInterval
 	conf.ProbeTimeout = t.ProbeTimeout
 	conf.SuspicionMult = t.SuspicionMult

@@ -1,6 +1,7 @@
 package gossip
 
 import (
+	"bytes"
 	"cmp"
 	"maps"
 	"slices"
@@ -31,7 +32,9 @@ type Member struct {
 
 // member is an entry of the list; guarded by Gossip.mu.
 type member struct {
-	meta          meta
+	meta meta
+	// raw is what meta was decoded from; nil for one that was only remembered.
+	raw           []byte
 	gossipAddress string
 	alive, left   bool
 	lastSeen      time.Time
@@ -116,12 +119,12 @@ func (g *Gossip) Subscribe() (changed <-chan struct{}, end func()) {
 	}
 }
 
-// changed wakes whoever looks at the list; mu is held.
+// changed wakes whoever looks at the list; mu is held. Not the reconnect loop: that
+// looks at the whole list, and only those who go, and seeds, make work for it.
 func (g *Gossip) changed() {
 	for c := range g.subscribers {
 		wake(c)
 	}
-	wake(g.wakeReconnect)
 	wake(g.wakeSpread)
 	wake(g.wakePeers)
 }
@@ -219,10 +222,18 @@ func (g *Gossip) takeTags(nodeID string, c *tagCopy) bool {
 // and those that are gone for long, are none of it; mu is held.
 func (g *Gossip) hearTags(entry tagEntry, now time.Time) {
 	m := g.members[entry.NodeID]
-	if m == nil || !g.current(m, now) {
+	if m == nil || !g.current(m, now) || entry.copied == nil {
 		return
 	}
 	g.takeTags(entry.NodeID, entry.copied)
+}
+
+// hasTags tells whether these very tags of a node are known here.
+func (g *Gossip) hasTags(nodeID string, version uint64, payload []byte) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	c := g.tags[nodeID]
+	return c != nil && c.mark.Version == version && bytes.Equal(c.payload, payload)
 }
 
 // current tells whether m's tags are still spread; mu is held.

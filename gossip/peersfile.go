@@ -8,11 +8,11 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -25,7 +25,7 @@ const (
 	// wait as long again. All is written anew each time, so while a large mesh comes
 	// up, which is a change each second, writing must not grow with its square.
 	peersDelay    = time.Second
-	peersPerDelay = 50
+	peersPerDelay = 20
 )
 
 // rememberPause is how long changes are gathered in a mesh of so many members.
@@ -123,22 +123,25 @@ func writePeers(dir string, peers []peer) (err error) {
 	return nil
 }
 
-// peers returns what to remember, and a text that changes when it is worth
-// writing.
-func (g *Gossip) peers() (list []peer, signature string) {
-	var s strings.Builder
-	for _, m := range g.Members() {
-		if m.NodeID == g.config.NodeID {
+// peers returns what to remember, in order of ids, and what of it makes it worth
+// writing: all but the time at which the living were seen.
+func (g *Gossip) peers() (list, worth []peer) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	now := g.config.Now()
+	for _, id := range slices.Sorted(maps.Keys(g.members)) {
+		m := g.members[id]
+		if id == g.config.NodeID {
 			continue
 		}
-		p := peer{m.NodeID, m.GossipAddress, m.Address, m.Version, m.Voter, m.Left, m.LastSeen.UTC().Truncate(time.Second)}
-		list = append(list, p)
-		if m.Alive {
-			p.LastSeen = time.Time{}
+		p := peer{id, m.gossipAddress, m.meta.Address, m.meta.Version, m.meta.Voter, m.left, m.lastSeen.UTC().Truncate(time.Second)}
+		seen := p
+		if m.alive {
+			seen.LastSeen, p.LastSeen = time.Time{}, now.UTC().Truncate(time.Second)
 		}
-		fmt.Fprintln(&s, p)
+		list, worth = append(list, p), append(worth, seen)
 	}
-	return list, s.String()
+	return list, worth
 }
 
 // savePeers writes peers.json if it has changed since the last time.
@@ -146,14 +149,14 @@ func (g *Gossip) savePeers() error {
 	if g.config.Dir == "" {
 		return nil
 	}
-	list, signature := g.peers()
-	if signature == g.savedPeers {
+	list, worth := g.peers()
+	if slices.Equal(worth, g.savedPeers) {
 		return nil
 	}
 	if err := writePeers(g.config.Dir, list); err != nil {
 		return err
 	}
-	g.savedPeers = signature
+	g.savedPeers = worth
 	return nil
 }
 

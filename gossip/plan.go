@@ -50,6 +50,16 @@ func pauseAfter(tries int, alone bool, shortest, longest time.Duration) time.Dur
 	return min(pause, longest)
 }
 
+// stretchEach members make the pauses before push/pulls longer by one more of them.
+const stretchEach = 100
+
+// stretched is a pause before a push/pull in a mesh of so many members. A push/pull
+// carries all of them, and each node does some: unstretched, what a crowd that comes
+// costs all nodes grows with the cube of its size.
+func stretched(pause time.Duration, members int) time.Duration {
+	return pause * time.Duration(1+members/stretchEach)
+}
+
 // spreadWork says what is known of the living that is not where it belongs.
 type spreadWork struct {
 	// ask: these nodes announce newer tags of their own than are known here.

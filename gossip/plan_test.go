@@ -239,7 +239,7 @@ func FuzzDecodePeers(f *testing.F) {
 }
 
 func TestLargeMeshesRememberLessOften(t *testing.T) {
-	for members, want := range map[int]time.Duration{1: time.Second, 49: time.Second, 50: 2 * time.Second, 1000: 21 * time.Second} {
+	for members, want := range map[int]time.Duration{1: time.Second, 19: time.Second, 20: 2 * time.Second, 1000: 51 * time.Second} {
 		if got := rememberPause(members); got != want {
 			t.Errorf("%d members: %s, want %s", members, got, want)
 		}

@@ -21,7 +21,7 @@ const (
 	// or heals, not a node that joins.
 	settleCrowd = 2
 	// settlePause (5 gossip intervals, 1s) is before the first of settleRounds
-	// push/pulls; it doubles.
+	// push/pulls; it doubles, and is stretched in large meshes.
 	settlePause  = 5
 	settleRounds = 4
 	// settleHealth is the health score above which memberlist holds this node for
@@ -59,12 +59,14 @@ func (g *Gossip) spreadLoop(ctx context.Context) {
 		case <-g.wakeSpread:
 		case <-again.C:
 		}
+		// The grace comes first: the look is at all members, and while a large mesh
+		// comes up there is news of some at every moment.
+		if !sleep(ctx, jittered(spreadGrace*interval)) {
+			return
+		}
 		if g.spreadWork().none() {
 			rounds = 0
 			continue
-		}
-		if !sleep(ctx, jittered(spreadGrace*interval)) {
-			return
 		}
 		for range spreadJoins {
 			work := g.spreadWork()
@@ -78,7 +80,7 @@ func (g *Gossip) spreadLoop(ctx context.Context) {
 			}
 		}
 		rounds++
-		retry := spreadRetry * interval
+		retry := stretched(spreadRetry*interval, int(g.living.Load()))
 		again.Reset(jittered(pauseAfter(rounds, false, retry, max(retry, g.config.Timings.PushPullInterval))))
 	}
 }
@@ -145,7 +147,7 @@ func (g *Gossip) settleLoop(ctx context.Context) {
 			return
 		case <-g.wakeSettle:
 		}
-		pause := settlePause * g.config.Timings.GossipInterval
+		pause := stretched(settlePause*g.config.Timings.GossipInterval, int(g.living.Load()))
 		for round := range settleRounds {
 			if !sleep(ctx, jittered(pause<<round)) {
 				return

@@ -131,8 +131,13 @@ func readBytes(b []byte) (raw, rest []byte, err error) {
 // it, version as a uvarint, payload with its length as a uvarint before it.
 type tagEntry struct {
 	NodeID string
+	// copied is nil when the tags were known before.
 	copied *tagCopy
 }
+
+// knower tells whether tags are known already; then they are not decoded. Most of
+// what comes is: each node says the same many times, and each push/pull says all.
+type knower func(nodeID string, version uint64, payload []byte) bool
 
 func appendEntry(b []byte, nodeID string, version uint64, payload []byte) []byte {
 	b = append(b, byte(len(nodeID)))
@@ -143,7 +148,7 @@ func appendEntry(b []byte, nodeID string, version uint64, payload []byte) []byte
 }
 
 // readEntry copies all that it keeps.
-func readEntry(b []byte) (entry tagEntry, rest []byte, err error) {
+func readEntry(b []byte, known knower) (entry tagEntry, rest []byte, err error) {
 	if len(b) < 1 || len(b) < 1+int(b[0]) {
 		return entry, nil, fmt.Errorf("node id: %w", errMalformed)
 	}
@@ -159,6 +164,9 @@ func readEntry(b []byte) (entry tagEntry, rest []byte, err error) {
 	raw, rest, err := readBytes(b[n:])
 	if err != nil {
 		return entry, nil, err
+	}
+	if known(entry.NodeID, version, raw) {
+		return entry, rest, nil
 	}
 	tags, cut, err := decodeTags(raw)
 	if err != nil {
@@ -178,11 +186,11 @@ func encodeMessage(nodeID string, c *tagCopy) []byte {
 	return appendEntry([]byte{messageTags}, nodeID, c.mark.Version, c.payload)
 }
 
-func decodeMessage(b []byte) (tagEntry, error) {
+func decodeMessage(b []byte, known knower) (tagEntry, error) {
 	if len(b) < 1 || b[0] != messageTags {
 		return tagEntry{}, fmt.Errorf("message: %w", errMalformed)
 	}
-	entry, rest, err := readEntry(b[1:])
+	entry, rest, err := readEntry(b[1:], known)
 	if err == nil && len(rest) > 0 {
 		err = fmt.Errorf("%d bytes too many: %w", len(rest), errMalformed)
 	}
@@ -191,7 +199,7 @@ func decodeMessage(b []byte) (tagEntry, error) {
 
 // decodeState reads what a push/pull brings: format byte 1 and entries to the
 // end. It is taken whole or not at all.
-func decodeState(b []byte) ([]tagEntry, error) {
+func decodeState(b []byte, known knower) ([]tagEntry, error) {
 	if len(b) == 0 {
 		return nil, nil
 	}
@@ -200,7 +208,7 @@ func decodeState(b []byte) ([]tagEntry, error) {
 	}
 	var entries []tagEntry
 	for rest := b[1:]; len(rest) > 0; {
-		entry, after, err := readEntry(rest)
+		entry, after, err := readEntry(rest, known)
 		if err != nil {
 			return nil, fmt.Errorf("tags of all nodes, entry %d: %w", len(entries), err)
 		}

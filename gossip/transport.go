@@ -358,12 +358,17 @@ func (t *transport) checkStream(tracked *trackedConn, from string) (net.Conn, er
 	if err != nil {
 		return nil, err
 	}
-	if !t.ours(label, from) {
+	if label != "" && !t.ours(label, from) {
 		return nil, errRefused
 	}
+	// One that gives up before it has said anything is no stranger.
 	header := make([]byte, streamHeader)
 	if _, err := io.ReadFull(conn, header); err != nil {
 		return nil, err
+	}
+	if label == "" {
+		t.refuse(from, "it names no mesh")
+		return nil, errRefused
 	}
 	if header[0] != encryptMsg || header[streamHeader-1] != encryptionVersion {
 		t.refuse(from, "it is not encrypted")
