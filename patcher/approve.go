@@ -50,6 +50,7 @@ type verdict struct {
 	level    types.PatchComplianceLevel
 	reason   string
 	notice   *Notice   // that decided, if one did
+	listed   bool      // ApprovedPatches names it
 	from     time.Time // when a delay ends
 }
 
@@ -85,6 +86,7 @@ func (j *judge) approve(s *subject) verdict {
 		case !v.approved:
 			others = append(others, v)
 		case !best.approved || levelRank(v.level) > levelRank(best.level):
+			v.listed = best.listed
 			best = v
 		}
 	}
@@ -132,6 +134,7 @@ func (j *judge) listed(s *subject) verdict {
 			level:    cmp.Or(j.b.ApprovedPatchesComplianceLevel, types.PatchComplianceLevelUnspecified),
 			reason:   fmt.Sprintf("approved by %q in ApprovedPatches", e.text),
 			notice:   n,
+			listed:   true,
 		}
 	}
 	return verdict{}
@@ -337,6 +340,11 @@ func (j *judge) gaps(inv *Inventory) []string {
 	for _, e := range j.rejected {
 		if e.kind == noEntry {
 			gaps = append(gaps, fmt.Sprintf("the entry %q of RejectedPatches is in no format of this system, and names nothing", e.text))
+		}
+	}
+	if o := j.o.Override; o != nil && j.o.Operation == types.PatchOperationTypeInstall {
+		for _, id := range o.unmatched(inv) {
+			gaps = append(gaps, fmt.Sprintf("the entry %q of the install override list names no version that is offered or installed", id))
 		}
 	}
 	return gaps

@@ -141,40 +141,31 @@ func (e *evaluator) candidates() {
 
 // candidatesOf decides about the newer versions of one package, the newest first. The
 // newest approved one that the machine's configuration allows is missing, and
-// installed; where it allows none, the newest approved one is missing.
+// installed. Where it allows none, the newest approved one is missing; but what it
+// excludes only waits if nobody needs it, as a backport is.
 func (e *evaluator) candidatesOf(list []*Candidate) {
 	verdicts := make([]verdict, len(list))
-	chosen, best := -1, -1
+	best, forbidden := -1, -1
 	for i, c := range list {
-		verdicts[i] = e.decide(ofCandidate(c))
-		if c.Chosen && chosen < 0 {
-			chosen = i
-		}
-	}
-	allowed := func(i int) bool { return !list[i].Held && list[i].Excluded == "" }
-	for i := range list {
-		if verdicts[i].approved && allowed(i) && (chosen < 0 || i < chosen) {
-			verdicts[i].approved = false
-			verdicts[i].reason += "; but the package manager would not take it"
-			if chosen >= 0 {
-				verdicts[i].reason += ", it prefers " + list[chosen].Version
-			}
-			verdicts[i].reason += " (pins or priorities of the machine)"
-		}
-	}
-	for i := range list {
-		if verdicts[i].approved && allowed(i) {
+		s := ofCandidate(c)
+		v := e.decide(s)
+		verdicts[i] = v
+		switch {
+		case !v.approved || best >= 0:
+		case !c.Held && c.Excluded == "":
 			best = i
-			break
+		case forbidden < 0 && (c.Held || v.listed || s.selected(e.family)):
+			forbidden = i
 		}
 	}
-	if best < 0 {
-		best = slices.IndexFunc(verdicts, func(v verdict) bool { return v.approved })
+	missing := best
+	if missing < 0 {
+		missing = forbidden
 	}
 	seen := make(map[string]bool)
 	for i, c := range list {
-		if i == best {
-			e.missing(c, verdicts[i], allowed(i))
+		if i == missing {
+			e.missing(c, verdicts[i], i == best)
 			break // older ones are superseded
 		}
 		if title := c.Title(); !seen[title] {

@@ -100,6 +100,7 @@ func by(origins ...Origin) func(*Candidate) { return func(c *Candidate) { c.Orig
 func under(n ...Notice) func(*Candidate)    { return func(c *Candidate) { c.Notices = n } }
 func notChosen(c *Candidate)                { c.Chosen = false }
 func held(c *Candidate)                     { c.Held = true }
+func excluded(c *Candidate)                 { c.Excluded = "it has the priority -1." }
 
 func notice(id, kind, severity string, age int) Notice {
 	return Notice{ID: id, Type: kind, Severity: severity, Issued: ago(age), Updated: ago(age)}
@@ -194,6 +195,7 @@ func (test evaluateTest) run(t *testing.T) {
 func TestEvaluateApt(t *testing.T) {
 	security := predefined(t, "AWS-DebianDefaultPatchBaseline")
 	everything := rules(anyRule(rule(0, "PRODUCT=*")))
+	everything.BaselineId = security.BaselineId // no ledger, no delay
 	for _, test := range []evaluateTest{
 		{
 			name: "security source only", baseline: security, platform: bookworm,
@@ -311,24 +313,31 @@ func TestEvaluateApt(t *testing.T) {
 			install:  []string{"b.all:2"},
 		},
 		{
-			name: "held, excluded, pinned", baseline: everything, platform: bookworm,
-			options: EvaluateOptions{FirstSeen: map[string]time.Time{"h.all:2": ago(1)}},
+			name: "held and excluded", baseline: everything, platform: bookworm,
 			inv: inventory("apt", []Installed{have("h.all:1"), have("p.all:1"), have("x.all:1")},
-				offer("h.all:2", "1", held), offer("p.all:3", "1", notChosen), offer("p.all:2", "1"),
-				offer("x.all:2", "1", notChosen, func(c *Candidate) { c.Excluded = "Pinned to -1 by /etc/apt/preferences.d/x." })),
+				offer("h.all:2", "1", held), offer("p.all:3", "1", by(secSuite), excluded), offer("p.all:2", "1"),
+				offer("x.all:2", "1", by(secSuite), excluded)),
 			states:  []string{"MISSING h.all:2", "MISSING p.all:2", "MISSING x.all:2"},
 			install: []string{"p.all:2"},
 			reasons: map[string]string{
 				"h.all:2": "; held by apt-mark, so it is not installed",
-				"p.all:3": "it prefers 2 (pins or priorities of the machine)",
-				"x.all:2": "; Pinned to -1 by /etc/apt/preferences.d/x, so it is not installed",
+				"p.all:3": "; it has the priority -1, so it is not installed",
+				"x.all:2": "; it has the priority -1, so it is not installed",
 			},
 		},
 		{
-			name: "no version is the manager's choice", baseline: everything, platform: bookworm,
+			name: "a backport that nothing asks for", platform: bookworm,
+			baseline: &Baseline{ApprovalRules: everything.ApprovalRules, ApprovedPatches: []string{"asked"}, ApprovedPatchesEnableNonSecurity: true},
+			inv: inventory("apt", []Installed{have("a.all:1"), have("asked.all:1")}, offer("a.all:2", "1", notChosen, excluded),
+				offer("asked.all:2", "1", notChosen, excluded)),
+			states:  []string{"INSTALLED a.all:1", "MISSING asked.all:2"},
+			reasons: map[string]string{"a.all:2": "; it has the priority -1, so it is not installed"},
+		},
+		{
+			name: "not the manager's choice and not excluded: its dependencies may be missing", baseline: everything, platform: bookworm,
 			inv:     inventory("apt", []Installed{have("a.all:1")}, offer("a.all:2", "1", notChosen)),
-			states:  []string{"INSTALLED a.all:1"},
-			reasons: map[string]string{"a.all:2": "the package manager would not take it"},
+			states:  []string{"MISSING a.all:2"},
+			install: []string{"a.all:2"},
 		},
 		{
 			name: "older and equal versions are no candidates", baseline: everything, platform: bookworm,
@@ -657,7 +666,7 @@ func TestEvaluateRun(t *testing.T) {
 				Override: &OverrideList{Patches: []OverridePatch{{ID: "tool*.all"}, {ID: "ver.*", Title: "*:1.5"}, {ID: "bare.all", Title: "2"},
 					{ID: "h.all"}, {ID: "none.all"}, {ID: "done.all"}}}},
 			inv: inventory("apt", []Installed{have("bare.all:1"), have("done.all:1"), have("h.all:1"), have("sec.all:1"), have("tool1.all:1"), have("tool2.amd64:1"), have("ver.amd64:1")},
-				offer("bare.all:2", "1"), offer("h.all:2", "1", held), offer("sec.all:2", "1", by(secSuite)), offer("tool1.all:3", "1", notChosen),
+				offer("bare.all:2", "1"), offer("h.all:2", "1", held), offer("sec.all:2", "1", by(secSuite)), offer("tool1.all:3", "1", excluded),
 				offer("tool1.all:2", "1"), offer("tool2.amd64:2", "1"), offer("ver.amd64:2", "1"), offer("ver.amd64:1.5", "1", notChosen)),
 			states: []string{"INSTALLED_OTHER bare.all:1", "INSTALLED_OTHER done.all:1", "INSTALLED_OTHER h.all:1", "FAILED h.all:2", "MISSING sec.all:2",
 				"INSTALLED_OTHER tool1.all:1", "INSTALLED_OTHER tool2.amd64:1", "INSTALLED_OTHER ver.amd64:1"},

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/service/ssm/types"
@@ -65,23 +66,25 @@ func (o OverridePatch) names(p Package) bool {
 	return globMatch(o.ID, p.ID()) && (o.Title == "" || globMatch(o.Title, p.Title()) || globMatch(o.Title, p.Version))
 }
 
-// override makes the list what is installed. Of a package the newest version that an
-// entry names is taken; one without title goes no further than the package manager
-// itself would. Neither what is held nor what is excluded is touched.
+// override makes the list what is installed: of a package the newest version that an
+// entry names. What is held or excluded is not touched, and has failed.
 func (e *evaluator) override(list *OverrideList) {
 	e.result.Install = nil
 	upgrades := e.upgrades()
 	listed := make(map[string]bool)
 	for _, id := range sortedKeys(upgrades) {
-		reached := false // the manager's own choice, or no further
-		for _, c := range upgrades[id] {
-			reached = reached || c.Chosen
-			if c.Held || c.Excluded != "" || !list.install(c.Package, reached) {
-				continue
-			}
+		c, allowed := list.choose(upgrades[id])
+		if c == nil {
+			continue
+		}
+		listed[c.Name] = true
+		if allowed {
 			e.result.Install = append(e.result.Install, c.Package)
-			listed[c.Name] = true
-			break
+		} else if !slices.ContainsFunc(e.result.Patches, func(p Patch) bool { return p.Title == c.Title() }) {
+			patch := e.patch(ofCandidate(c), verdict{})
+			patch.State, patch.Replaces = types.PatchComplianceDataStateFailed, c.Replaces
+			patch.Reason = "named by the install override list" + holdReason(e.inv.Manager, c)
+			e.result.Patches = append(e.result.Patches, patch)
 		}
 	}
 	if e.family != aptFamily {
@@ -95,13 +98,39 @@ func (e *evaluator) override(list *OverrideList) {
 	}
 }
 
-func (o *OverrideList) install(p Package, reached bool) bool {
-	for _, entry := range o.Patches {
-		if (reached || entry.Title != "") && entry.names(p) {
-			return true
+// choose returns the newest of a package's newer versions that the list names, the
+// newest of those that the machine's configuration allows if there is one. Versions
+// come the newest first.
+func (o *OverrideList) choose(versions []*Candidate) (found *Candidate, allowed bool) {
+	for _, c := range versions {
+		if !o.names(c.Package) {
+			continue
+		}
+		if !c.Held && c.Excluded == "" {
+			return c, true
+		}
+		if found == nil {
+			found = c
 		}
 	}
-	return false
+	return found, false
+}
+
+// unmatched are the ids of entries that name neither an installed version nor a
+// newer one.
+func (o *OverrideList) unmatched(inv *Inventory) []string {
+	var ids []string
+	for _, entry := range o.Patches {
+		if !slices.ContainsFunc(inv.Candidates, func(c Candidate) bool { return entry.names(c.Package) }) &&
+			!slices.ContainsFunc(inv.Installed, func(i Installed) bool { return entry.names(i.Package) }) {
+			ids = append(ids, strings.TrimSpace(entry.ID+" "+entry.Title))
+		}
+	}
+	return ids
+}
+
+func (o *OverrideList) names(p Package) bool {
+	return slices.ContainsFunc(o.Patches, func(entry OverridePatch) bool { return entry.names(p) })
 }
 
 // ParseBaselineOverride reads the JSON of BaselineOverride: a list of baselines as
