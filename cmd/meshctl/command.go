@@ -5,6 +5,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -168,19 +170,47 @@ func (a *app) showCommand(w io.Writer, command types.Command) {
 	}
 	facts(w,
 		"Command", aws.ToString(command.CommandId),
-		"Document", cell(aws.ToString(command.DocumentName)),
+		"Document", documentOf(command),
 		"Comment", cell(aws.ToString(command.Comment)),
 		"Requested", a.clock(command.RequestedDateTime),
 		"Expires", a.clock(command.ExpiresAfter),
 		"Targets", cell(where),
+		"Parameters", givenParameters(command.Parameters),
 		"Limits", fmt.Sprintf("at most %s at a time, stops after more than %s failures", cmp.Or(cell(aws.ToString(command.MaxConcurrency)), "50"), cmp.Or(cell(aws.ToString(command.MaxErrors)), "0")),
 		"Status", a.paintState(cmp.Or(aws.ToString(command.StatusDetails), string(command.Status))),
 		"Nodes", fmt.Sprintf("%d, %d done, %d failed, %d not delivered", command.TargetCount, command.CompletedCount, command.ErrorCount, command.DeliveryTimedOutCount),
 	)
-	for _, line := range command.Parameters["commands"] {
-		fmt.Fprintf(w, "\n  %s\n", strings.ReplaceAll(printable(line, "\n\t"), "\n", "\n  "))
+	if lines := command.Parameters["commands"]; len(lines) > 0 {
+		fmt.Fprintf(w, "\n  %s\n", strings.ReplaceAll(paragraph(strings.Join(lines, "\n"), "\t"), "\n", "\n  "))
 	}
 	fmt.Fprintln(w)
+}
+
+func documentOf(command types.Command) string {
+	text := aws.ToString(command.DocumentName)
+	if version := aws.ToString(command.DocumentVersion); version != "" {
+		text += ", version " + version
+	}
+	return cell(text)
+}
+
+// mostOfParameter is how many characters of a parameter are shown.
+const mostOfParameter = 200
+
+// givenParameters are those of a command, a line for each; what runs, the parameter
+// commands, is shown by itself.
+func givenParameters(given map[string][]string) string {
+	var lines []string
+	for _, name := range slices.Sorted(maps.Keys(given)) {
+		if name != "commands" {
+			text := []rune(strings.ReplaceAll(name+"="+strings.Join(given[name], ", "), "\n", `\n`))
+			if len(text) > mostOfParameter {
+				text = append(text[:mostOfParameter], '…')
+			}
+			lines = append(lines, cell(string(text)))
+		}
+	}
+	return strings.Join(lines, "\n")
 }
 
 func (a *app) commandCancelCommand() *cobra.Command {

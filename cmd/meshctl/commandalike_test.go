@@ -82,3 +82,21 @@ func TestFailuresFirst(t *testing.T) {
 		t.Errorf("%+v", few)
 	}
 }
+
+// What a command was given is shown, each parameter on a line.
+func TestShowParameters(t *testing.T) {
+	m := newFakeMesh(t)
+	commandOn(m, success()...)
+	m.always("ListCommands", &ssm.ListCommandsOutput{Commands: []types.Command{{
+		CommandId: aws.String(commandID), DocumentName: aws.String("Install-App"), DocumentVersion: aws.String("7"), Status: types.CommandStatusSuccess,
+		Parameters: map[string][]string{"commands": {"one", "two\n"}, "release": {"2"}, "hosts": {"a", "b\nc"}, "long": {strings.Repeat("é", 300)}},
+	}}})
+	r := m.run("command", "show", commandID)
+	for _, want := range []string{
+		"Document    Install-App, version 7\n", "Parameters  hosts=a, b\\nc\n            long=" + strings.Repeat("é", 195) + "…\n            release=2\n", "\n  one\n  two\n\n",
+	} {
+		if !strings.Contains(r.out, want) {
+			t.Errorf("there is no %q in\n%s", want, r.out)
+		}
+	}
+}

@@ -212,7 +212,7 @@ func TestWrongParameters(t *testing.T) {
 	}
 	r := m.run("run", "Greet", "--nodes", "web-1", "--", "echo", "x")
 	if r.code != exitRefused || !strings.Contains(r.err, `the document Greet takes no command line: it has no parameter "commands" for what stands after --`) ||
-		!strings.Contains(r.err, "its parameters are: [who], lines; give them by --parameter NAME=VALUE\n  leave Greet out to run the command line itself") {
+		!strings.Contains(r.err, "leave Greet out to run the command line itself, or leave out what stands after --\n  its parameters are: [who], lines; give them by --parameter NAME=VALUE") {
 		t.Errorf("%+v", r)
 	}
 	m.refuse("DescribeDocument", "AccessDeniedException", "no")

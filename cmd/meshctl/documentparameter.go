@@ -123,7 +123,10 @@ func (c *client) explainParameters(ctx context.Context, in *ssm.SendCommandInput
 	parameters := parametersOf(described.Document, "")
 	if line && !slices.ContainsFunc(parameters, func(p parameterDetail) bool { return p.Name == "commands" }) {
 		out.message = fmt.Sprintf("the document %s takes no command line: it has no parameter \"commands\" for what stands after --", aws.ToString(in.DocumentName))
-		out.hint = fmt.Sprintf("its parameters are: %s; give them by --parameter NAME=VALUE\n  leave %s out to run the command line itself", parameterList(parameters), aws.ToString(in.DocumentName))
+		out.hint = fmt.Sprintf("leave %s out to run the command line itself, or leave out what stands after --", aws.ToString(in.DocumentName))
+		if len(parameters) > 0 {
+			out.hint += fmt.Sprintf("\n  its parameters are: %s; give them by --parameter NAME=VALUE", parameterList(parameters))
+		}
 		return out
 	}
 	if wrong := wrongNames(parameters, in.Parameters); wrong != "" {
