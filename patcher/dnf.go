@@ -87,7 +87,7 @@ func (m *DNF) Inventory(ctx context.Context) (*Inventory, error) {
 	if err != nil {
 		return nil, err
 	}
-	catalog := newRPMCatalog(installed, rpmArch())
+	catalog := newRPMCatalog(installed, machineArch(m.setup.Root))
 	sources, err := m.read(ctx, catalog, plan, problems)
 	if err != nil {
 		return nil, err
@@ -344,10 +344,7 @@ func copyNewer(from, to string) error {
 	})
 }
 
+// Reboot judges by what is installed and when, as needs-restarting does.
 func (m *DNF) Reboot(ctx context.Context) (Reboot, error) {
-	evidence, err := m.rebootEvidence(ctx, m.suggested)
-	if err != nil {
-		return Reboot{}, err
-	}
-	return Reboot{Needed: len(evidence) > 0, Evidence: evidence}, nil
+	return m.reboot(ctx, m.suggested)
 }

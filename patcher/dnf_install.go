@@ -5,72 +5,24 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 )
 
 // dnfBusy is dnf's exit status when another program has its lock and it may not wait.
 const dnfBusy = 200
 
-// Install lets dnf bring all packages in one transaction. What that leaves, for
-// whatever reason, is tried in smaller ones, until each package is installed or has a
-// reason of its own. The database of rpm says what is installed, not dnf.
+// Install lets dnf bring all packages in one transaction, and then what that leaves.
 func (m *DNF) Install(ctx context.Context, want []Package, blocked []string) ([]Failure, error) {
 	if err := m.prepare(); err != nil {
 		return nil, err
 	}
 	defer m.dropDownloads()
-	return m.bring(ctx, want, blocked)
-}
-
-func (m *DNF) bring(ctx context.Context, want []Package, blocked []string) ([]Failure, error) {
-	want, err := m.missing(ctx, want)
-	if err != nil || len(want) == 0 {
-		return nil, err
-	}
-	report, err := m.transact(ctx, m.installArguments(want, blocked))
-	if err != nil {
-		return nil, err
-	}
-	left, err := m.missing(ctx, want)
-	if err != nil || len(left) == 0 {
-		return nil, err
-	}
-	var failures []Failure
-	var again []Package
-	for _, p := range left {
-		if reason := report.reason(p); reason != "" {
-			failures = append(failures, Failure{Package: p, Reason: reason})
-		} else {
-			again = append(again, p)
+	return m.bring(ctx, want, func(part []Package) (*rpmReport, error) {
+		report, err := m.transact(ctx, m.installArguments(part, blocked))
+		if err == nil {
+			m.notes = append(m.notes, report.notes...)
 		}
-	}
-	for _, part := range smaller(again, len(again) < len(want)) {
-		more, err := m.bring(ctx, part, blocked)
-		failures = append(failures, more...)
-		if err != nil {
-			return failures, err
-		}
-	}
-	if len(again) == 1 && len(want) == 1 {
-		failures = append(failures, Failure{Package: again[0], Reason: report.summary()})
-	}
-	return failures, nil
-}
-
-// smaller is what to try next of the packages that a transaction left without a word:
-// all together if it got rid of others, else two halves. Nothing is left to try of
-// one package that was alone.
-func smaller(left []Package, progress bool) [][]Package {
-	switch {
-	case len(left) == 0:
-		return nil
-	case progress:
-		return [][]Package{left}
-	case len(left) == 1:
-		return nil
-	}
-	half := len(left) / 2
-	return [][]Package{left[:half], left[half:]}
+		return report, err
+	})
 }
 
 func (m *DNF) installArguments(want []Package, blocked []string) []string {
@@ -103,23 +55,9 @@ func (m *DNF) transact(ctx context.Context, args []string) (*rpmReport, error) {
 			continue // another program was quicker
 		}
 		report.last = result.lastWords()
-		m.notes = append(m.notes, report.notes...)
 		return report, nil
 	}
 	return nil, fmt.Errorf("%w: other programs were quicker five times", ErrBusy)
-}
-
-// missing are those of the packages that are not installed in the version asked for.
-func (h rpmHost) missing(ctx context.Context, want []Package) ([]Package, error) {
-	installed, err := h.installed(ctx)
-	if err != nil {
-		return nil, err
-	}
-	has := make(map[Package]bool, len(installed))
-	for _, p := range installed {
-		has[p.Package] = true
-	}
-	return slices.DeleteFunc(slices.Clone(want), func(p Package) bool { return has[p] }), nil
 }
 
 // dropDownloads removes packages that a failed transaction left in the cache.

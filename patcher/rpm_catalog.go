@@ -1,7 +1,6 @@
 package patcher
 
 import (
-	"runtime"
 	"slices"
 	"strings"
 )
@@ -16,19 +15,6 @@ type rpmCatalog struct {
 	lacking   map[string]struct{} // names that are offered and not installed
 	noted     map[Package][]Notice
 	notices   int // that the repositories have, about whatever package
-}
-
-// rpmArch is what rpm calls the architecture of this program.
-func rpmArch() string {
-	switch runtime.GOARCH {
-	case "amd64":
-		return "x86_64"
-	case "arm64":
-		return "aarch64"
-	case "386":
-		return "i686"
-	}
-	return runtime.GOARCH // ppc64le, s390x, riscv64
 }
 
 // newRPMCatalog takes what readInstalled returns; the slice is the catalogue's.

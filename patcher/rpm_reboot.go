@@ -23,6 +23,19 @@ var rebootPackages = []string{
 	"kernel-rt-core", "kernel-uek", "kernel-uek-core", "kernel-default", "kernel-azure", "linux-firmware", "microcode_ctl", "systemd", "udev", "ucode-amd", "ucode-intel",
 }
 
+// reboot puts together the signs that the machine must be started anew.
+func (h rpmHost) reboot(ctx context.Context, suggested map[Package]string) (Reboot, error) {
+	evidence, err := h.rebootEvidence(ctx, suggested)
+	if err != nil {
+		return Reboot{}, err
+	}
+	services, err := staleServices(ctx, h.setup.Root)
+	if err != nil {
+		return Reboot{}, err
+	}
+	return Reboot{Needed: len(evidence) > 0, Evidence: evidence, Services: services}, nil
+}
+
 // rebootEvidence has a sentence for each sign in the database of rpm that the machine
 // must be started anew: a newer kernel, and packages installed since it started that
 // are in force after a reboot only or whose publisher suggests one.

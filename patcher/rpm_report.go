@@ -21,6 +21,7 @@ var (
 // the administrator should know.
 type rpmReport struct {
 	errors  []string // lines with errors, each with what its scriptlet printed
+	problem bool     // the last error is a problem of the resolver that goes on
 	between []string // lines since the last step
 	notes   []string
 	last    string
@@ -43,6 +44,18 @@ func (r *rpmReport) line(line string) {
 		} else {
 			r.notes = append(r.notes, fmt.Sprintf("%s is installed, and its scriptlet %%%s failed: %s", found[3], found[2], said))
 		}
+		return
+	}
+	if strings.HasPrefix(line, " Problem") || strings.HasPrefix(line, "Problem: ") {
+		r.errors, r.problem = append(r.errors, strings.TrimSpace(line)), true
+		return
+	}
+	// A problem goes on in indented lines; what zypper would do about it is not of it.
+	if r.problem && strings.HasPrefix(line, "  ") && !strings.HasPrefix(line, "  Solution") {
+		r.errors[len(r.errors)-1] += "; " + strings.TrimPrefix(strings.TrimSpace(line), "- ")
+		return
+	}
+	if r.problem = r.problem && strings.HasPrefix(strings.TrimSpace(line), "Solution"); r.problem {
 		return
 	}
 	if rpmError.MatchString(line) {
