@@ -64,6 +64,14 @@ type Offer struct {
 	Security bool
 }
 
+// Omitted are numbers of what was left out of a report: patches by state, and what is
+// pending or offered.
+type Omitted struct {
+	Installed      int `json:",omitempty"`
+	InstalledOther int `json:",omitempty"`
+	Others         int `json:",omitempty"`
+}
+
 // Report is the result of an Order.
 type Report struct {
 	Operation    types.PatchOperationType
@@ -85,12 +93,18 @@ type Report struct {
 	// NotApplicable counts offered packages that the machine lacks.
 	NotApplicable int `json:",omitempty"`
 	// Omitted counts what EncodeReport had no room for.
-	Omitted int `json:",omitempty"`
+	Omitted Omitted `json:",omitzero"`
 
 	Sources       []Source       `json:",omitempty"`
 	Reboot        Reboot         `json:",omitzero"`
 	Interruptions []Interruption `json:",omitempty"`
 	Repaired      []string       `json:",omitempty"`
+	// Gaps are sentences on what could not be known, Notes on what is worth a person's
+	// look: configuration files that were kept, patches left undone.
+	Gaps  []string `json:",omitempty"`
+	Notes []string `json:",omitempty"`
+	// Rebooting: the machine is to be started anew, and the order goes on after that.
+	Rebooting bool `json:",omitempty"`
 	// Gaps are sentences on what could not be known: Evaluation.Gaps.
 	Gaps []string `json:",omitempty"`
 	// Problem is why the operation failed as a whole, a sentence; "" when it did not.
