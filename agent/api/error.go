@@ -106,3 +106,9 @@ func render(err error) (code string, httpStatus int, body []byte, known bool) {
 	}
 	return code, httpStatus, body, known
 }
+
+// isCode reports whether an error is a refusal with this name.
+func isCode(err error, code string) bool {
+	var refused smithy.APIError
+	return errors.As(err, &refused) && refused.ErrorCode() == code
+}

@@ -13,6 +13,7 @@ import (
 	"github.com/aws/smithy-go"
 
 	"fleetmesh/executor/document"
+	"fleetmesh/patcher"
 	"fleetmesh/raftstore"
 )
 
@@ -103,8 +104,10 @@ func (c *call) taggedResource(kind types.ResourceTypeForTagging, id string) (*ta
 		}}, err
 	case types.ResourceTypeForTaggingDocument:
 		return c.taggedDocument(id)
+	case types.ResourceTypeForTaggingPatchBaseline:
+		return c.taggedBaseline(id)
 	}
-	return nil, refuse("InvalidResourceType", "The resource type isn't valid: this version of the mesh tags nodes (ManagedInstance) and documents (Document), not %s.", kind)
+	return nil, refuse("InvalidResourceType", "The resource type isn't valid: this version of the mesh tags nodes (ManagedInstance), documents (Document) and patch baselines (PatchBaseline), not %s.", kind)
 }
 
 // taggedDocument returns a document, by name or ARN.
@@ -123,6 +126,23 @@ func (c *call) taggedDocument(nameOrARN string) (*tagged, error) {
 		head.Tags = tags
 		c.txn.PutDocument(head)
 	}}, err
+}
+
+// taggedBaseline returns a patch baseline, by id or ARN.
+func (c *call) taggedBaseline(idOrARN string) (*tagged, error) {
+	b, err := c.changeBaseline(idOrARN)
+	var refused smithy.APIError
+	if errors.As(err, &refused) {
+		return nil, refuse(codeInvalidResource, "The resource ID isn't valid: %s", refused.ErrorMessage())
+	}
+	if err != nil {
+		return nil, err
+	}
+	check := func(tags map[string]string) error { return checkTagKeys(tags, "patch baseline") }
+	return &tagged{id: b.BaselineId, tags: b.record.Tags, check: check, put: func(tags map[string]string) {
+		b.record.Tags = tags
+		c.txn.PutPatchBaseline(b.record)
+	}}, nil
 }
 
 func (c *call) addTagsToResource(in *ssm.AddTagsToResourceInput) (*ssm.AddTagsToResourceOutput, error) {
@@ -170,6 +190,11 @@ func (c *call) listTagsForResource(in *ssm.ListTagsForResourceInput) (*ssm.ListT
 	kind, id := in.ResourceType, aws.ToString(in.ResourceId)
 	if kind == types.ResourceTypeForTaggingDocument {
 		if _, builtIn := document.BuiltInByName(documentNameOf(id)); builtIn {
+			return &ssm.ListTagsForResourceOutput{TagList: []types.Tag{}}, nil
+		}
+	}
+	if kind == types.ResourceTypeForTaggingPatchBaseline {
+		if _, predefined := patcher.PredefinedByID(id); predefined {
 			return &ssm.ListTagsForResourceOutput{TagList: []types.Tag{}}, nil
 		}
 	}

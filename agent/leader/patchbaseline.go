@@ -181,7 +181,7 @@ func readBaseline(r raftstore.Reader, id string) (b patcher.Baseline, problem st
 	if err != nil {
 		return b, "", err
 	}
-	if err := json.Unmarshal(record.Definition, &b); err != nil {
+	if b, err = patcher.ParseDefinition(record.Definition); err != nil {
 		return b, "", fmt.Errorf("read the patch baseline %s: %w", id, err)
 	}
 	b.BaselineId, b.Name, b.OperatingSystem = record.ID, record.Name, types.OperatingSystem(record.OperatingSystem)
