@@ -33,6 +33,9 @@ type Setup struct {
 	// Log gets what the package manager prints, line by line.
 	Log io.Writer
 	Now func() time.Time
+	// BootIDFile names the boot of the machine. Default: the kernel's, which a container
+	// has in common with its host.
+	BootIDFile string
 }
 
 // Manager is a machine's own package manager. An implementation is apt.go, dnf.go

@@ -99,9 +99,8 @@ type Report struct {
 	Reboot        Reboot         `json:",omitzero"`
 	Interruptions []Interruption `json:",omitempty"`
 	Repaired      []string       `json:",omitempty"`
-	// Gaps are sentences on what could not be known, Notes on what is worth a person's
-	// look: configuration files that were kept, patches left undone.
-	Gaps  []string `json:",omitempty"`
+	// Notes are sentences on what is worth a person's look: configuration files that
+	// were kept, packages that could not be repaired.
 	Notes []string `json:",omitempty"`
 	// Rebooting: the machine is to be started anew, and the order goes on after that.
 	Rebooting bool `json:",omitempty"`
