@@ -80,7 +80,7 @@ func configNote(file, how, as string) string {
 
 // reason is what the output says about the failure of a package, "" if nothing.
 func (r *rpmReport) reason(p Package) string {
-	forms := []string{nvra(p), nevra(p)}
+	forms := []string{nvra(p), nevra(p), zypperSpec(p)}
 	var lines []string
 	for _, line := range r.errors {
 		if slices.ContainsFunc(forms, func(form string) bool { return mentions(line, form) }) && !slices.Contains(lines, line) {
@@ -100,7 +100,7 @@ func mentions(text, form string) bool {
 		}
 		before, after := rest[:i], rest[i+len(form):]
 		if (before == "" || strings.ContainsRune(" \"'(/:,", rune(before[len(before)-1]))) &&
-			(after == "" || strings.ContainsRune(" \"'),:;", rune(after[0])) || strings.HasPrefix(after, ".rpm")) {
+			(after == "" || strings.ContainsRune(" \"'),:;[", rune(after[0])) || strings.HasPrefix(after, ".rpm")) {
 			return true
 		}
 		rest = after

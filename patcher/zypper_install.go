@@ -1,0 +1,108 @@
+package patcher
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+)
+
+// Install lets zypper bring all packages in one go, and then what that leaves: zypper
+// stops at the first package that fails.
+func (z *Zypper) Install(ctx context.Context, want []Package, blocked []string) ([]Failure, error) {
+	if _, err := z.prepare(); err != nil {
+		return nil, err
+	}
+	if err := z.writeBlocks(blocked); err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(z.dir("cache/packages"))
+	return z.bring(ctx, want, func(part []Package) (*rpmReport, error) {
+		args := []string{"--no-refresh", "install", "--auto-agree-with-licenses", "--no-recommends", "--download-in-advance", "--details"}
+		for _, p := range part {
+			args = append(args, zypperSpec(p))
+		}
+		report, err := z.transact(ctx, args, len(blocked) > 0)
+		if err == nil {
+			z.notes = append(z.notes, report.notes...)
+		}
+		return report, err
+	})
+}
+
+// zypperSpec is a package of one version as zypper takes it.
+func zypperSpec(p Package) string { return p.Name + "." + p.Arch + "=" + p.Version }
+
+// writeBlocks writes a configuration of libzypp in which the blocked packages are
+// locked besides those that the administrator locked: zypper has no option for that.
+func (z *Zypper) writeBlocks(blocked []string) error {
+	if len(blocked) == 0 {
+		return nil
+	}
+	locks, err := os.ReadFile(z.file("/etc/zypp/locks"))
+	if err != nil && !os.IsNotExist(err) {
+		return fmt.Errorf("block packages: %w", err)
+	}
+	text := strings.TrimSpace(string(locks)) + "\n"
+	for _, pattern := range blocked {
+		text += "\ntype: package\nmatch_type: glob\ncase_sensitive: on\nsolvable_name: " + strings.ReplaceAll(pattern, "\n", " ") + "\n"
+	}
+	if err := os.WriteFile(z.dir("locks"), []byte(text), 0o600); err != nil {
+		return fmt.Errorf("block packages: %w", err)
+	}
+	var own []byte
+	for _, name := range []string{"/etc/zypp/zypp.conf", "/usr/etc/zypp/zypp.conf"} {
+		if own, err = os.ReadFile(z.file(name)); err == nil {
+			break
+		}
+	}
+	if err := os.WriteFile(z.dir("zypp.conf"), []byte(withLocksFile(string(own), z.within(z.dir("locks")))), 0o600); err != nil {
+		return fmt.Errorf("block packages: %w", err)
+	}
+	return nil
+}
+
+// withLocksFile is a configuration of libzypp with another file of locks.
+func withLocksFile(config, place string) string {
+	var out strings.Builder
+	out.WriteString("[main]\nlocksfile.path = " + place + "\n")
+	for line := range strings.Lines(config) {
+		key, _, _ := strings.Cut(strings.TrimSpace(line), "=")
+		if key = strings.TrimSpace(key); key == "[main]" || key == "locksfile.path" || key == "locksfile.apply" {
+			continue
+		}
+		out.WriteString(line)
+	}
+	return out.String()
+}
+
+// transact runs zypper to change the system, when no other program does so. It is not
+// ended with ctx once it has begun.
+func (z *Zypper) transact(ctx context.Context, args []string, blocks bool) (*rpmReport, error) {
+	for range 5 {
+		if err := z.waitForDatabase(ctx, zyppPid); err != nil {
+			return nil, err
+		}
+		report := &rpmReport{}
+		run := tool{Root: z.setup.Root, Name: "zypper", Args: append(z.options(), args...), Line: report.line, Log: z.setup.Log, Whole: true}
+		if blocks {
+			run.Env = []string{"ZYPP_CONF=" + z.within(z.dir("zypp.conf"))}
+		}
+		result, err := run.run(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("zypper: %w", err)
+		}
+		if result.Code == zypperLocked {
+			continue // another program was quicker
+		}
+		report.last = result.lastWords()
+		return report, nil
+	}
+	return nil, fmt.Errorf("%w: other programs were quicker five times", ErrBusy)
+}
+
+// Repair ends what an interrupted transaction left: packages that are there in two
+// versions. zypper has no command for it, so rpm removes the older ones alone.
+func (z *Zypper) Repair(ctx context.Context) ([]string, error) {
+	return z.repair(ctx, zyppPid, func(context.Context) error { return nil })
+}
