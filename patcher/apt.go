@@ -34,6 +34,8 @@ type Apt struct {
 	// native is the machine's own architecture, once it is known.
 	native string
 	notes  []string
+	// problems are those of the last refresh.
+	problems refreshProblems
 }
 
 // NewApt returns the package manager; it does nothing yet.

@@ -20,6 +20,14 @@ import (
 
 // Inventory implements [Manager].
 func (a *Apt) Inventory(ctx context.Context) (*Inventory, error) {
+	a.problems = refreshProblems{}
+	return a.inventory(ctx, !a.setup.Offline)
+}
+
+// Reread takes stock again with the metadata of the last Inventory.
+func (a *Apt) Reread(ctx context.Context) (*Inventory, error) { return a.inventory(ctx, false) }
+
+func (a *Apt) inventory(ctx context.Context, refresh bool) (*Inventory, error) {
 	native, err := a.architecture(ctx)
 	if err != nil {
 		return nil, err
@@ -27,20 +35,21 @@ func (a *Apt) Inventory(ctx context.Context) (*Inventory, error) {
 	lists := a.dirs().lists
 	if a.setup.Offline {
 		lists = a.newerLists()
-	} else if err := a.seed(); err != nil {
-		return nil, err
+	} else if refresh {
+		if err := a.seed(); err != nil {
+			return nil, err
+		}
 	}
 	if err := a.prepare(lists); err != nil {
 		return nil, err
 	}
-	var problems refreshProblems
-	if !a.setup.Offline {
-		if err := a.refresh(ctx, &problems); err != nil {
+	if refresh {
+		if err := a.refresh(ctx, &a.problems); err != nil {
 			return nil, err
 		}
 	}
 	inventory := &Inventory{Manager: "apt"}
-	if inventory.Sources, err = a.sources(ctx, lists, &problems); err != nil {
+	if inventory.Sources, err = a.sources(ctx, lists, refresh); err != nil {
 		return nil, err
 	}
 	targets, err := a.targets(ctx)
@@ -174,7 +183,8 @@ func (a *Apt) newerLists() string {
 const fetchedFile = "fetched.json"
 
 // sources tells of each of the machine's sources.
-func (a *Apt) sources(ctx context.Context, lists string, problems *refreshProblems) ([]Source, error) {
+func (a *Apt) sources(ctx context.Context, lists string, refreshed bool) ([]Source, error) {
+	problems := &a.problems
 	var found []Source
 	files := map[string]string{}
 	ask := a.aptGet(queryLimit, "apt-get", "update", "--print-uris")
@@ -211,7 +221,7 @@ func (a *Apt) sources(ctx context.Context, lists string, problems *refreshProble
 	for i := range found {
 		source := &found[i]
 		source.Problem = problems.of(source.Name)
-		if !a.setup.Offline && source.Problem == "" {
+		if refreshed && source.Problem == "" {
 			fetched[source.Name] = now
 		}
 		if lists == a.dirs().lists {
@@ -233,7 +243,7 @@ func (a *Apt) sources(ctx context.Context, lists string, problems *refreshProble
 			source.Problem = fmt.Sprintf("its publisher meant the data to be used until %s only", release.ValidUntil.Format(time.RFC3339))
 		}
 	}
-	if !a.setup.Offline {
+	if refreshed {
 		text, err := json.Marshal(fetched)
 		if err != nil {
 			return nil, err

@@ -166,3 +166,12 @@ func readPlatform(root string) (Platform, error) {
 	}
 	return Platform{}, errors.New("this machine has no /etc/os-release")
 }
+
+// ManagerOf is the machine's package manager.
+func ManagerOf(setup Setup) (Manager, error) {
+	switch kindOf(setup.Root) {
+	case "apt":
+		return NewApt(setup), nil
+	}
+	return nil, fmt.Errorf("%w: there is neither apt, dnf, yum nor zypper", ErrNoManager)
+}

@@ -39,6 +39,10 @@ func main() {
 	if err == nil {
 		return
 	}
+	var status exitStatus
+	if errors.As(err, &status) {
+		os.Exit(int(status))
+	}
 	fmt.Fprintln(os.Stderr, "meshd:", err)
 	var usage usageError
 	if errors.As(err, &usage) || errors.Is(err, agent.ErrConfig) {
@@ -70,7 +74,7 @@ Exit status: 0 done, 1 failed, 2 wrong usage or configuration.`,
 		},
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(newInit(), newJoin(), newRun(), newCheckConfig(), newVersion())
+	root.AddCommand(newInit(), newJoin(), newRun(), newCheckConfig(), newVersion(), newPatchRun())
 	return root
 }
 
