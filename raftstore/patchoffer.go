@@ -103,8 +103,7 @@ func PatchesFirstSeen(r Reader, operatingSystem, product string, limit int) (map
 
 // PutPatchOffers returns the transactions that bring the catalogue up to what a
 // node has reported at now, of bounded size; none when it knows all of it. They need
-// no order, and are harmless to repeat. Only the leader's loop for reports may call
-// it: it is the only writer.
+// no order; one that meets ErrConflict is to be made again.
 func PutPatchOffers(r Reader, offers []PatchOffer, now time.Time) ([]Txn, error) {
 	var txns []Txn
 	var t Txn

@@ -69,6 +69,8 @@ type PatchState struct {
 	NonCompliant SeverityCounts
 	// PendingReboot: the machine must be started anew, by its own signs.
 	PendingReboot bool
+	// Incomplete: a source was not read at all, so that what is missing is not known.
+	Incomplete bool
 	// Omitted is how many patches found no room in the list; all are counted.
 	Omitted int
 	// Problem is why the last operation failed as a whole, at ProblemAt. The figures
@@ -121,6 +123,8 @@ type PatchList struct {
 	Services      []string       `json:",omitempty"` // that run on with deleted files
 	Interruptions []string       `json:",omitempty"`
 	Repaired      []string       `json:",omitempty"`
+	Gaps          []string       `json:",omitempty"` // what could not be known
+	Notes         []string       `json:",omitempty"`
 }
 
 // patchList is the list as it lies in the store: JSON, deflated.
@@ -196,7 +200,7 @@ func idOfTitle(title string) string {
 // PutPatchReport adds what an operation has told of a node: state and list replace
 // those before. It returns false, and adds nothing, for a report that ended before
 // the one that is stored. When the list has no room its least interesting entries
-// are left out, what was installed by others first, and state.Omitted tells how many.
+// are left out, what was installed by others first, and counted in state.Omitted.
 // A state with a Problem and no figures (EndedAt zero) keeps the figures and the list
 // that there are. The report may come again; it then changes nothing.
 func PutPatchReport(r Reader, t *Txn, state PatchState, list PatchList) (bool, error) {
@@ -226,7 +230,7 @@ func PutPatchReport(r Reader, t *Txn, state PatchState, list PatchList) (bool, e
 	if err != nil {
 		return false, fmt.Errorf("keep the patches of %s: %w", state.NodeID, err)
 	}
-	state.Omitted = omitted
+	state.Omitted += omitted
 	t.putPatchState(state)
 	t.Put(patchListPrefix+state.NodeID, encodeRecord(patchListVersion, patchList{Content: content}))
 	return true, nil
@@ -269,6 +273,7 @@ func fitPatchList(list PatchList) (content []byte, omitted int, err error) {
 		case 2:
 			list.Sources, list.Evidence, list.Services = first100(list.Sources), first100(list.Evidence), first100(list.Services)
 			list.Interruptions, list.Repaired = first100(list.Interruptions), first100(list.Repaired)
+			list.Gaps, list.Notes = first100(list.Gaps), first100(list.Notes)
 		default:
 			list.Patches = lessPatches(list.Patches)
 		}

@@ -44,21 +44,27 @@ func patchRecords(report patcher.Report, node raftstore.Node, commandID string, 
 		state.EndedAt = time.Time{}
 		return state, raftstore.PatchList{}, nil
 	}
-	patches := report.Patches[:min(len(report.Patches), maxPatches)]
-	counts := patcher.Count(patches, report.NotApplicable)
+	counts := patcher.Count(report.Patches, report.NotApplicable)
+	counts.Installed += max(report.Omitted.Installed, 0)
+	counts.InstalledOther += max(report.Omitted.InstalledOther, 0)
+	state.Omitted = max(report.Omitted.Installed, 0) + max(report.Omitted.InstalledOther, 0)
+	state.Compliant.Unspecified += state.Omitted
 	state.Counts = raftstore.PatchCounts{
 		Installed: counts.Installed, InstalledOther: counts.InstalledOther, InstalledPendingReboot: counts.InstalledPendingReboot,
 		InstalledRejected: counts.InstalledRejected, Missing: counts.Missing, Failed: counts.Failed, NotApplicable: counts.NotApplicable,
 		CriticalNonCompliant: counts.CriticalNonCompliant, SecurityNonCompliant: counts.SecurityNonCompliant, OtherNonCompliant: counts.OtherNonCompliant,
 	}
 	var list raftstore.PatchList
-	for i := range patches {
-		p := &patches[i]
+	for i := range report.Patches {
+		p := &report.Patches[i]
 		level := complianceLevel(p.ComplianceLevel)
 		if patcher.CompliantState(p.State) {
 			count(&state.Compliant, level)
 		} else {
 			count(&state.NonCompliant, level)
+		}
+		if i >= maxPatches {
+			continue // counted; no machine has so many packages
 		}
 		list.Patches = append(list.Patches, raftstore.PatchEntry{
 			Title: first(p.Title, maxPatchText), KBID: first(p.KBId, maxPatchText), Classification: first(p.Classification, maxName),
@@ -70,11 +76,13 @@ func patchRecords(report patcher.Report, node raftstore.Node, commandID string, 
 	for _, p := range report.Pending[:min(len(report.Pending), maxOffers)] {
 		list.Pending = append(list.Pending, raftstore.PendingPatch{Title: first(p.Title, maxPatchText), Reason: first(p.Reason, maxPatchText), From: sane(p.From, now)})
 	}
+	state.Incomplete = len(report.Sources) == 0
 	for _, s := range report.Sources[:min(len(report.Sources), maxPatchTexts)] {
 		source := raftstore.PatchSource{
 			Name: first(s.Name, maxPatchText), UpdatedAt: notAfter(s.Updated, now), FetchedAt: notAfter(s.Fetched, now), Problem: first(s.Problem, maxPatchText),
 		}
 		list.Sources = append(list.Sources, source)
+		state.Incomplete = state.Incomplete || source.Problem != "" && source.FetchedAt.IsZero()
 		if at := source.FetchedAt; !at.IsZero() && (state.MetadataAt.IsZero() || at.Before(state.MetadataAt)) {
 			state.MetadataAt = at
 		}
@@ -83,6 +91,7 @@ func patchRecords(report patcher.Report, node raftstore.Node, commandID string, 
 		list.Interruptions = append(list.Interruptions, first(join(i.Package, i.What), maxPatchText))
 	}
 	list.Evidence, list.Services, list.Repaired = texts(report.Reboot.Evidence), texts(report.Reboot.Services), texts(report.Repaired)
+	list.Gaps, list.Notes = texts(report.Gaps), texts(report.Notes)
 	return state, list, patchOffers(report, state)
 }
 
