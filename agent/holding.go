@@ -140,8 +140,12 @@ func (a *Agent) closeStoreLeadership(ctx context.Context) {
 }
 
 // publishInterval bounds how often the enrolled nodes are told to gossip, so that
-// a thousand joins are not a thousand scans.
-const publishInterval = 200 * time.Millisecond
+// a thousand joins are not a thousand scans; and the pause is publishShare times as
+// long as the scan before it took.
+const (
+	publishInterval = 200 * time.Millisecond
+	publishShare    = 20
+)
 
 // publishNodes tells gossip the tags and addresses of the enrolled nodes, as the
 // store has them, whenever they change. Its owner is the holding.
@@ -151,6 +155,7 @@ func (a *Agent) publishNodes(ctx context.Context, store *raftstore.Store) {
 	g := a.gossip.Load()
 	published := map[string]uint64{}
 	for {
+		began := time.Now()
 		seen := map[string]bool{}
 		err := store.View(func(r raftstore.Reader) error {
 			return raftstore.ScanNodes(r, "", func(n raftstore.Node) bool {
@@ -178,7 +183,7 @@ func (a *Agent) publishNodes(ctx context.Context, store *raftstore.Store) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(publishInterval):
+		case <-time.After(max(publishInterval, publishShare*time.Since(began))):
 		}
 		select {
 		case <-ctx.Done():

@@ -132,6 +132,40 @@ func TestStateIsBoundedAndTakenWhole(t *testing.T) {
 	}
 }
 
+func TestKnownTagsAreNotDecodedAgain(t *testing.T) {
+	g := offline()
+	g.members["a"] = &member{alive: true}
+	g.members["b"] = &member{alive: true}
+	g.tags["a"] = newTagCopy(2, map[string]string{"zone": "north"})
+	g.tags["b"] = newTagCopy(2, map[string]string{"zone": "south"})
+	state := g.encodeState(time.Now())
+	count := func() (fresh int) {
+		t.Helper()
+		entries, err := decodeState(state, g.hasTags)
+		if err != nil || len(entries) != 2 {
+			t.Fatalf("%d entries, %v", len(entries), err)
+		}
+		for _, entry := range entries {
+			if entry.copied != nil {
+				fresh++
+			}
+		}
+		return fresh
+	}
+	if fresh := count(); fresh != 0 {
+		t.Errorf("%d of two known tags were decoded", fresh)
+	}
+	g.tags["a"] = newTagCopy(1, map[string]string{"zone": "north"}) // the same, older
+	g.tags["b"] = newTagCopy(2, map[string]string{"zone": "east"})  // others with the same version
+	if fresh := count(); fresh != 2 {
+		t.Errorf("%d of two new tags were decoded", fresh)
+	}
+	delegate{g}.MergeRemoteState(state, false)
+	if g.tags["a"].mark.Version != 2 {
+		t.Error("newer tags were not taken")
+	}
+}
+
 func TestTagsOfUnknownAndLongDeadNodesAreDropped(t *testing.T) {
 	g := offline()
 	now := time.Now()

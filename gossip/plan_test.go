@@ -245,3 +245,11 @@ func TestLargeMeshesRememberLessOften(t *testing.T) {
 		}
 	}
 }
+
+func TestLargeMeshesExchangeLessOften(t *testing.T) {
+	for members, want := range map[int]time.Duration{1: time.Second, 99: time.Second, 100: 2 * time.Second, 1000: 11 * time.Second} {
+		if got := stretched(time.Second, members); got != want {
+			t.Errorf("%d members: %s, want %s", members, got, want)
+		}
+	}
+}

@@ -65,9 +65,9 @@ type scaleResult struct {
 	Nodes int
 	// Up is how long it took until all were online, in seconds.
 	Up float64
-	// First and Runs are milliseconds.
-	First float64
-	Runs  []float64
+	// First, Runs and DefaultRuns are milliseconds; RunCPU is what this process has
+	// used in each of Runs for a node.
+	First, Runs, DefaultRuns, RunCPU []float64
 	// At rest, after the runs.
 	MemoryMiB   float64
 	Goroutines  int
@@ -113,8 +113,10 @@ func (b *bench) scaleOf(ctx context.Context, n int, t, store *table) error {
 	}
 	name := func(what string) string { return fmt.Sprintf("%s nodes: %s", grouped(int64(n)), what) }
 	t.add(name("up"), "s", []float64{r.Up})
-	t.add(name("first run"), "ms", []float64{r.First})
+	t.add(name("first run"), "ms", r.First)
 	t.add(name("run"), "ms", r.Runs)
+	t.add(name("run, 50 at a time"), "ms", r.DefaultRuns).note("the default MaxConcurrency")
+	t.add(name("run, CPU"), "ms a node", r.RunCPU).note("leader, voters and members together; shims and scripts not counted")
 	t.add(name("memory of the process"), "MiB", []float64{r.MemoryMiB}).note("%s MiB a node", number(r.MemoryMiB/float64(n)))
 	t.add(name("goroutines"), "", []float64{float64(r.Goroutines)}).note("%s a node", number(float64(r.Goroutines)/float64(n)))
 	t.add(name("open files"), "", []float64{float64(r.Files)}).note("%s a node", number(float64(r.Files)/float64(n)))
@@ -130,9 +132,17 @@ func (b *bench) scaleOf(ctx context.Context, n int, t, store *table) error {
 		what := fmt.Sprintf("%s characters", grouped(int64(outputSizes[i])))
 		store.add(name(what+", log"), "bytes a node", []float64{float64(logBytes) / float64(n)}).note("%d entries, %s KiB in all", entries, number(float64(logBytes)/1024))
 	}
-	sizes, err := recordBytes(r)
+	sizes, enrolled, err := recordBytes(r)
 	if err != nil {
 		return err
+	}
+	store.add(name("an enrolled node, records"), "bytes a node", []float64{float64(enrolled) / float64(n)})
+	for _, file := range []string{"state.db", "raft.db"} {
+		info, err := os.Stat(filepath.Join(r.LeaderDir, "store", file))
+		if err != nil {
+			return err
+		}
+		store.add(name("the leader's "+file+" after all of this"), "MiB", []float64{float64(info.Size()) / (1 << 20)})
 	}
 	for i, size := range sizes {
 		store.add(name(fmt.Sprintf("%s characters, records", grouped(int64(outputSizes[i])))), "bytes a node", []float64{float64(size) / float64(n)})
@@ -158,32 +168,39 @@ func logBytes(path string, first, last uint64) (entries, size int, err error) {
 	return entries, size, nil
 }
 
-// recordBytes counts keys and values of the records of each command.
-func recordBytes(r scaleResult) ([]int, error) {
+// recordBytes counts keys and values of the records of each command, and of those
+// of all nodes.
+func recordBytes(r scaleResult) (commands []int, nodes int, err error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	store, err := raftstore.Open(raftstore.Config{
 		Dir: filepath.Join(r.LeaderDir, "store"), NodeID: r.LeaderID, Address: r.LeaderAddress, Stream: alone{listener}, Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
-		return nil, fmt.Errorf("open the leader's store: %w", err)
+		return nil, 0, fmt.Errorf("open the leader's store: %w", err)
 	}
 	defer store.Close()
-	sizes := make([]int, len(r.Outputs))
+	commands = make([]int, len(r.Outputs))
 	err = store.View(func(reader raftstore.Reader) error {
+		for _, prefix := range []string{"node/", "node-by-key/"} {
+			reader.Scan(prefix, "", func(key string, value []byte, _ uint64) bool {
+				nodes += len(key) + len(value)
+				return true
+			})
+		}
 		for i, command := range r.Outputs {
 			reader.Scan("", "", func(key string, value []byte, _ uint64) bool {
 				if strings.Contains(key, command.CommandID) {
-					sizes[i] += len(key) + len(value)
+					commands[i] += len(key) + len(value)
 				}
 				return true
 			})
 		}
 		return nil
 	})
-	return sizes, err
+	return commands, nodes, err
 }
 
 // alone is Raft's network of a store that is only looked at.

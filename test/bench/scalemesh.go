@@ -29,6 +29,10 @@ import (
 // scaleCommand is the first argument of a process that is a whole mesh.
 const scaleCommand = "scale"
 
+// scaleRuns on all at once follow the first run, and then scaleDefaultRuns with the
+// default MaxConcurrency.
+const scaleRuns, scaleDefaultRuns = 5, 2
+
 // scalePatience is how long a thousand nodes may take to come up.
 const scalePatience = 10 * time.Minute
 
@@ -140,17 +144,31 @@ func runScale(ctx context.Context, dir string, n int) (*scaleResult, error) {
 		return nil, err
 	}
 	member := c.mesh.client(c.mesh.nodes[n-1])
-	all := &command{script: floorCommand, maxConcurrency: "100%"}
-	for i := range 6 {
-		took, err := member.run(ctx, all, n)
+	for i := range 1 + scaleRuns + scaleDefaultRuns {
+		what := &command{script: floorCommand, maxConcurrency: "100%"}
+		into := &r.Runs
+		switch {
+		case i == 0:
+			into = &r.First
+		case i > scaleRuns:
+			what.maxConcurrency, into = "", &r.DefaultRuns
+		}
+		before, err := cpuTime(os.Getpid())
+		if err != nil {
+			return nil, err
+		}
+		took, err := member.run(ctx, what, n)
 		if err != nil {
 			return nil, fmt.Errorf("run %d: %w; the log ends:\n%s", i, err, tail(log.Name()))
 		}
+		after, err := cpuTime(os.Getpid())
+		if err != nil {
+			return nil, err
+		}
 		progress(began, "run %d took %s", i+1, took.Round(time.Millisecond))
-		if i == 0 {
-			r.First = milliseconds(took)
-		} else {
-			r.Runs = append(r.Runs, milliseconds(took))
+		*into = append(*into, milliseconds(took))
+		if i > 0 && i <= scaleRuns {
+			r.RunCPU = append(r.RunCPU, milliseconds(after-before)/float64(n))
 		}
 		if err := pause(ctx, rest); err != nil {
 			return nil, err
@@ -240,16 +258,22 @@ func (c *crowd) up(ctx context.Context, n int) error {
 			return err
 		}
 		if len(c.mesh.nodes)%100 == 0 {
-			progress(began, "%d nodes online", len(c.mesh.nodes))
+			progress(began, "%d nodes know each other", len(c.mesh.nodes))
 		}
 	}
-	return nil
+	return await(ctx, "all online", func() error {
+		status, err := c.mesh.status(ctx, first)
+		if err == nil && status.Nodes.Online != n {
+			err = fmt.Errorf("%d of %d online", status.Nodes.Online, n)
+		}
+		return err
+	})
 }
 
-// growthGroup is how many nodes join between two looks whether all are online.
+// growthGroup is how many nodes join between two looks whether all are known.
 const growthGroup = 25
 
-// grow enrols and opens nodes, up to n, and waits until they are online.
+// grow enrols and opens nodes, up to n, and waits until the witnesses know them.
 func (c *crowd) grow(ctx context.Context, n int) error {
 	first := c.mesh.client(c.mesh.nodes[0])
 	out, err := first.mesh.CreateActivation(ctx, &meshapi.CreateActivationInput{RegistrationLimit: n - len(c.mesh.nodes)})
@@ -271,30 +295,34 @@ func (c *crowd) grow(ctx context.Context, n int) error {
 			return err
 		}
 	}
-	deadline := time.Now().Add(scalePatience)
-	for {
-		status, err := c.mesh.status(ctx, c.mesh.nodes[0])
-		if err == nil && status.Nodes.Online == n {
-			break
-		}
-		if time.Now().After(deadline) {
-			return fmt.Errorf("not all of %d nodes were online after %s: %+v, %v", n, scalePatience, status, err)
-		}
-		if err := pause(ctx, pollPause); err != nil {
-			return err
-		}
-	}
 	var who []observer
 	for i := range min(n, growthWitnesses) {
 		node := c.mesh.nodes[(n-1)*i/growthWitnesses]
 		who = append(who, observer{name: node.id, living: node.living()})
 	}
-	_, _, _, err = allKnow(ctx, time.Now(), who, sees(n))
-	return err
+	deadline := time.Now().Add(scalePatience)
+	for len(who) > 0 {
+		alive, err := who[0].living(ctx)
+		if err == nil && len(alive) >= n {
+			who = who[1:]
+			continue
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("after %s a node knows %d of %d: %v", scalePatience, len(alive), n, err)
+		}
+		if err := pause(ctx, growthPause); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // growthWitnesses are asked whether they know all before the next group joins.
 const growthWitnesses = 8
+
+// growthPause is the pause before a witness is asked again: its answer names all
+// nodes.
+const growthPause = 200 * time.Millisecond
 
 // outputs runs a command for each size of output and notes which entries of Raft's
 // log it came with. Nothing else is written meanwhile.
