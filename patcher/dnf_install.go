@@ -16,20 +16,25 @@ func (m *DNF) Install(ctx context.Context, want []Package, blocked []string) ([]
 		return nil, err
 	}
 	defer m.dropDownloads()
-	return m.bring(ctx, want, func(part []Package) (*rpmReport, error) {
-		report, err := m.transact(ctx, m.installArguments(part, blocked))
+	install := rpmInstall{rpmHost: m.rpmHost, transact: func(want, excluded []Package) (*rpmReport, error) {
+		report, err := m.transact(ctx, m.installArguments(want, excluded, blocked))
 		if err == nil {
 			m.notes = append(m.notes, report.notes...)
 		}
 		return report, err
-	})
+	}}
+	err := install.bring(ctx, want)
+	return install.failures, err
 }
 
-func (m *DNF) installArguments(want []Package, blocked []string) []string {
+func (m *DNF) installArguments(want, excluded []Package, blocked []string) []string {
 	args := append(m.options(), "-y", "--setopt=metadata_expire=-1", "--setopt=*.metadata_expire=-1",
 		"--setopt=clean_requirements_on_remove=0", "--skip-broken")
 	for _, pattern := range blocked {
 		args = append(args, "--exclude="+pattern)
+	}
+	for _, p := range excluded {
+		args = append(args, "--exclude="+nevra(p))
 	}
 	args = append(args, "install")
 	for _, p := range want {

@@ -5,55 +5,63 @@ import (
 	"slices"
 )
 
-// bring lets transact install packages. What it leaves, for whatever reason, is tried
-// in smaller transactions, until each package is installed or has a reason of its
-// own. The database of rpm says what is installed, not the tool.
-func (h rpmHost) bring(ctx context.Context, want []Package, transact func([]Package) (*rpmReport, error)) ([]Failure, error) {
-	want, err := h.missing(ctx, want)
+// rpmInstall is one Install by a tool of the rpm family.
+type rpmInstall struct {
+	rpmHost
+	// transact lets the tool install packages in one go, without the excluded ones, which
+	// may be those of others or older versions of the same.
+	transact func(want, excluded []Package) (*rpmReport, error)
+	// failed are those that have a reason already. They are not tried again, also not
+	// because another needs them.
+	failed   []Package
+	failures []Failure
+}
+
+// bring lets transact install packages. What that leaves, for whatever reason, is
+// tried in smaller transactions, until each package is installed or has a reason of
+// its own. The database of rpm says what is installed, not the tool.
+func (i *rpmInstall) bring(ctx context.Context, want []Package) error {
+	want, err := i.missing(ctx, want)
 	if err != nil || len(want) == 0 {
-		return nil, err
+		return err
 	}
-	report, err := transact(want)
+	report, err := i.transact(want, i.failed)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	left, err := h.missing(ctx, want)
-	if err != nil || len(left) == 0 {
-		return nil, err
+	left, err := i.missing(ctx, want)
+	if err != nil {
+		return err
 	}
-	var failures []Failure
 	var again []Package
 	for _, p := range left {
-		if reason := report.reason(p); reason != "" {
-			failures = append(failures, Failure{Package: p, Reason: reason})
-		} else {
-			again = append(again, p)
+		reason := report.reason(p)
+		if reason == "" && len(want) == 1 {
+			reason = report.summary()
 		}
-	}
-	if len(again) == 1 && len(want) == 1 {
-		return []Failure{{Package: again[0], Reason: report.summary()}}, nil
+		if reason == "" {
+			again = append(again, p)
+			continue
+		}
+		i.failed = append(i.failed, p)
+		i.failures = append(i.failures, Failure{Package: p, Reason: reason})
 	}
 	for _, part := range smaller(again, len(again) < len(want)) {
-		more, err := h.bring(ctx, part, transact)
-		failures = append(failures, more...)
-		if err != nil {
-			return failures, err
+		if err := i.bring(ctx, part); err != nil {
+			return err
 		}
 	}
-	return failures, nil
+	return nil
 }
 
 // smaller is what to try next of the packages that a transaction left without a word:
-// all together if it got rid of others, else two halves. Nothing is left to try of
-// one package that was alone.
+// all together if it got rid of others, else two halves.
 func smaller(left []Package, progress bool) [][]Package {
-	switch {
-	case len(left) == 0:
+	if len(left) == 0 {
 		return nil
-	case progress:
+	}
+	if progress || len(left) == 1 {
 		return [][]Package{left}
-	case len(left) == 1:
-		return nil
 	}
 	half := len(left) / 2
 	return [][]Package{left[:half], left[half:]}

@@ -11,17 +11,30 @@ import (
 const reasonLimit = 8
 
 var (
-	// The step that the lines below belong to: "  Running scriptlet: a-2-1.noarch   1/8".
-	rpmStep = regexp.MustCompile(`^ +(Running scriptlet|Preparing|Upgrading|Installing|Cleanup|Verifying|Reinstalling|Obsoleting|Erasing|Downgrading) *: `)
+	// The step that the lines below belong to: "  Running scriptlet: a-2-1.noarch   1/8"
+	// of dnf, "(5/7) Installing: a-2-1.noarch [....error]" of zypper.
+	rpmStep = regexp.MustCompile(`^( +(Running scriptlet|Preparing|Upgrading|Updating|Installing|Cleanup|Verifying|Reinstalling|Obsoleting|Erasing|Downgrading) *: |\(\s*\d+/\d+\) |Additional rpm output:)`)
 	// Lines that say why something fails; the rest is progress and tables.
-	rpmError = regexp.MustCompile(`^\s*(error:|Error\b|\[FAILED\]|Package "|file .* conflicts|installing package|Public key for|Failed to|No match for|No package |All matches were|- |Problem|Import of key|Check |not found|.* is not signed)`)
+	rpmError = regexp.MustCompile(`^\s*(error:|Error\b|\[FAILED\]|Package "|file .* conflicts|installing package|Public key for|Failed to|No match for|No package |All matches were|- |Import of key|not found|.* is not signed|'.*' not found|No provider of|File '.*' not found|Download .* error|Signature verification failed|Digest verification failed|Installation of )`)
+	// What tells nothing: Debian's rpm says so each time, and zypper after each failure.
+	rpmNoise = regexp.MustCompile(`^\s*(rpm: RPM should not be used|rpm: However assuming|Problem occurred during|Please see the above|error: .*: erase skipped)`)
+	// A problem of the resolver: " Problem 1: …" of dnf, "Problem: …" of zypper.
+	rpmProblem = regexp.MustCompile(`^ ?Problem( \d+)?: `)
 )
+
+// rpmFault is something that went wrong in a transaction.
+type rpmFault struct {
+	text string
+	// about is text that tells as well which packages are concerned, and is not for
+	// people: the ways out that zypper offers.
+	about string
+}
 
 // rpmReport gathers from the output of a transaction why packages failed, and what
 // the administrator should know.
 type rpmReport struct {
-	errors  []string // lines with errors, each with what its scriptlet printed
-	problem bool     // the last error is a problem of the resolver that goes on
+	faults  []rpmFault
+	problem bool     // the last fault is a problem of the resolver that goes on
 	between []string // lines since the last step
 	notes   []string
 	last    string
@@ -29,8 +42,11 @@ type rpmReport struct {
 
 // line takes one line of output.
 func (r *rpmReport) line(line string) {
+	if rpmNoise.MatchString(line) {
+		return
+	}
 	if rpmStep.MatchString(line) {
-		r.between = nil
+		r.between, r.problem = nil, false
 		return
 	}
 	if found := rpmConfigKept.FindStringSubmatch(line); found != nil {
@@ -40,26 +56,22 @@ func (r *rpmReport) line(line string) {
 	if found := rpmScriptlet.FindStringSubmatch(line); found != nil {
 		said := strings.Join(append(r.between, line), "; ")
 		if r.between = nil; found[1] == "error" {
-			r.errors = append(r.errors, said)
+			r.fault(said)
 		} else {
 			r.notes = append(r.notes, fmt.Sprintf("%s is installed, and its scriptlet %%%s failed: %s", found[3], found[2], said))
 		}
 		return
 	}
-	if strings.HasPrefix(line, " Problem") || strings.HasPrefix(line, "Problem: ") {
-		r.errors, r.problem = append(r.errors, strings.TrimSpace(line)), true
+	if rpmProblem.MatchString(line) {
+		r.fault(line)
+		r.problem = true
 		return
 	}
-	// A problem goes on in indented lines; what zypper would do about it is not of it.
-	if r.problem && strings.HasPrefix(line, "  ") && !strings.HasPrefix(line, "  Solution") {
-		r.errors[len(r.errors)-1] += "; " + strings.TrimPrefix(strings.TrimSpace(line), "- ")
-		return
-	}
-	if r.problem = r.problem && strings.HasPrefix(strings.TrimSpace(line), "Solution"); r.problem {
+	if r.problem && r.goesOn(line) {
 		return
 	}
 	if rpmError.MatchString(line) {
-		r.errors = append(r.errors, strings.TrimSpace(line))
+		r.fault(line)
 		return
 	}
 	if text := strings.TrimSpace(line); text != "" {
@@ -68,6 +80,32 @@ func (r *rpmReport) line(line string) {
 		}
 	}
 }
+
+func (r *rpmReport) fault(line string) {
+	r.faults = append(r.faults, rpmFault{text: strings.TrimSpace(line)})
+}
+
+// goesOn adds an indented line to the problem above it. zypper's solutions tell which
+// package it is about, and whether a lock is the cause.
+func (r *rpmReport) goesOn(line string) bool {
+	if !strings.HasPrefix(line, " ") {
+		r.problem = false
+		return false
+	}
+	last := &r.faults[len(r.faults)-1]
+	text := strings.TrimPrefix(strings.TrimSpace(line), "- ")
+	if !strings.HasPrefix(text, "Solution") && last.about == "" {
+		last.text += "; " + text
+		return true
+	}
+	if strings.Contains(text, "remove lock to allow") && !strings.HasSuffix(last.text, lockedReason) {
+		last.text += lockedReason
+	}
+	last.about += " " + text
+	return true
+}
+
+const lockedReason = "; a lock forbids it"
 
 // configNote says what rpm did with a configuration file: created as .rpmnew leaves
 // the administrator's in place, saved as .rpmsave or .rpmorig replaces it.
@@ -80,11 +118,13 @@ func configNote(file, how, as string) string {
 
 // reason is what the output says about the failure of a package, "" if nothing.
 func (r *rpmReport) reason(p Package) string {
-	forms := []string{nvra(p), nevra(p), zypperSpec(p)}
+	_, bare, _ := strings.Cut(p.Version, ":")
+	forms := []string{nvra(p), nevra(p), zypperSpec(p), p.ID() + " = " + bare, p.ID() + " = " + p.Version}
 	var lines []string
-	for _, line := range r.errors {
-		if slices.ContainsFunc(forms, func(form string) bool { return mentions(line, form) }) && !slices.Contains(lines, line) {
-			lines = append(lines, line)
+	for _, fault := range r.faults {
+		about := fault.text + " " + fault.about
+		if slices.ContainsFunc(forms, func(form string) bool { return mentions(about, form) }) && !slices.Contains(lines, fault.text) {
+			lines = append(lines, fault.text)
 		}
 	}
 	return strings.Join(lines[:min(len(lines), reasonLimit)], "; ")
@@ -109,8 +149,12 @@ func mentions(text, form string) bool {
 
 // summary is why the transaction as a whole failed.
 func (r *rpmReport) summary() string {
-	if len(r.errors) == 0 {
+	if len(r.faults) == 0 {
 		return r.last
 	}
-	return strings.Join(r.errors[:min(len(r.errors), reasonLimit)], "; ")
+	var lines []string
+	for _, fault := range r.faults[:min(len(r.faults), reasonLimit)] {
+		lines = append(lines, fault.text)
+	}
+	return strings.Join(lines, "; ")
 }

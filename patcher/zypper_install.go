@@ -13,21 +13,23 @@ func (z *Zypper) Install(ctx context.Context, want []Package, blocked []string) 
 	if _, err := z.prepare(); err != nil {
 		return nil, err
 	}
-	if err := z.writeBlocks(blocked); err != nil {
-		return nil, err
-	}
 	defer os.RemoveAll(z.dir("cache/packages"))
-	return z.bring(ctx, want, func(part []Package) (*rpmReport, error) {
+	install := rpmInstall{rpmHost: z.rpmHost, transact: func(want, excluded []Package) (*rpmReport, error) {
+		if err := z.writeBlocks(excluded, blocked); err != nil {
+			return nil, err
+		}
 		args := []string{"--no-refresh", "install", "--auto-agree-with-licenses", "--no-recommends", "--download-in-advance", "--details"}
-		for _, p := range part {
+		for _, p := range want {
 			args = append(args, zypperSpec(p))
 		}
-		report, err := z.transact(ctx, args, len(blocked) > 0)
+		report, err := z.transact(ctx, args)
 		if err == nil {
 			z.notes = append(z.notes, report.notes...)
 		}
 		return report, err
-	})
+	}}
+	err := install.bring(ctx, want)
+	return install.failures, err
 }
 
 // zypperSpec is a package of one version as zypper takes it.
@@ -35,10 +37,7 @@ func zypperSpec(p Package) string { return p.Name + "." + p.Arch + "=" + p.Versi
 
 // writeBlocks writes a configuration of libzypp in which the blocked packages are
 // locked besides those that the administrator locked: zypper has no option for that.
-func (z *Zypper) writeBlocks(blocked []string) error {
-	if len(blocked) == 0 {
-		return nil
-	}
+func (z *Zypper) writeBlocks(excluded []Package, blocked []string) error {
 	locks, err := os.ReadFile(z.file("/etc/zypp/locks"))
 	if err != nil && !os.IsNotExist(err) {
 		return fmt.Errorf("block packages: %w", err)
@@ -46,6 +45,9 @@ func (z *Zypper) writeBlocks(blocked []string) error {
 	text := strings.TrimSpace(string(locks)) + "\n"
 	for _, pattern := range blocked {
 		text += "\ntype: package\nmatch_type: glob\ncase_sensitive: on\nsolvable_name: " + strings.ReplaceAll(pattern, "\n", " ") + "\n"
+	}
+	for _, p := range excluded {
+		text += "\ntype: package\nmatch_type: exact\ncase_sensitive: on\nsolvable_name: " + p.Name + "\nversion: == " + p.Version + "\n"
 	}
 	if err := os.WriteFile(z.dir("locks"), []byte(text), 0o600); err != nil {
 		return fmt.Errorf("block packages: %w", err)
@@ -78,16 +80,14 @@ func withLocksFile(config, place string) string {
 
 // transact runs zypper to change the system, when no other program does so. It is not
 // ended with ctx once it has begun.
-func (z *Zypper) transact(ctx context.Context, args []string, blocks bool) (*rpmReport, error) {
+func (z *Zypper) transact(ctx context.Context, args []string) (*rpmReport, error) {
 	for range 5 {
 		if err := z.waitForDatabase(ctx, zyppPid); err != nil {
 			return nil, err
 		}
 		report := &rpmReport{}
-		run := tool{Root: z.setup.Root, Name: "zypper", Args: append(z.options(), args...), Line: report.line, Log: z.setup.Log, Whole: true}
-		if blocks {
-			run.Env = []string{"ZYPP_CONF=" + z.within(z.dir("zypp.conf"))}
-		}
+		run := tool{Root: z.setup.Root, Name: "zypper", Args: append(z.options(), args...), Line: report.line, Log: z.setup.Log, Whole: true,
+			Env: []string{"ZYPP_CONF=" + z.within(z.dir("zypp.conf"))}}
 		result, err := run.run(ctx)
 		if err != nil {
 			return nil, fmt.Errorf("zypper: %w", err)
