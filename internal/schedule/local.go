@@ -37,6 +37,11 @@ func eraAt(moment int64, zone *time.Location) era {
 	}
 	if !end.IsZero() {
 		e.end = end.Unix()
+		// Past the years that zone data list, package time cuts eras at the end of a year,
+		// and ends a leap year a day early: on its last day the end is not to come.
+		for e.end <= moment {
+			e.end += secondsOfDay
+		}
 		e.after = offsetAt(e.end)
 	}
 	return e

@@ -144,6 +144,7 @@ func TestDaysWithoutAndWithAnHourMore(t *testing.T) {
 		// Past the years that zone data list.
 		{"Europe/Berlin", "cron(30 2 ? MAR SUNL 2150)", "2026-01-01", "2150-03-29T01:30Z none"},
 		{"Europe/Berlin", "cron(30 2 ? OCT SUNL 2150)", "2026-01-01", "2150-10-25T00:30Z none"},
+		{"Europe/Berlin", "cron(30 2 31 12 ? 2040)", "2026-01-01", "2040-12-31T01:30Z none"},
 	} {
 		from, err := Date(test.from)
 		if err != nil {
