@@ -351,6 +351,51 @@ func TestAJobThatNeverLeftFreesItsPlace(t *testing.T) {
 	}
 }
 
+// A node that is being started anew for a step has its place until its job has
+// ended, whoever leads meanwhile and however gossip takes its silence.
+func TestARebootingNodeKeepsItsPlace(t *testing.T) {
+	b := newBench(t, 2)
+	b.send("c", `{"MaxConcurrency":"1","Targets":[{"Key":"tag:role","Values":["web"]}]}`)
+	b.accept(b.turn())
+	held := func(when string) {
+		t.Helper()
+		for _, c := range b.turn() {
+			if c.kind == callJobs || c.nodeID != "mi-0000" {
+				t.Errorf("%s: %s is called", when, c.nodeID)
+			}
+		}
+		if s := b.state("c"); s.InFlight != 1 || s.DelayedCount != 0 || !b.invocation("c", "mi-0001").DispatchedAt.IsZero() {
+			t.Errorf("%s: %+v, %+v", when, s, b.invocation("c", "mi-0001"))
+		}
+	}
+	b.report("mi-0000", "c", 1, "InProgress")
+	held("it runs")
+	b.engine.takeReport(&reportCall{nodeID: "mi-0000", done: make(chan reportResult, 1), reports: []peer.JobReport{
+		{CommandID: "c", Sequence: 2, Status: "InProgress", StatusDetails: "InProgress", Reason: "rebooting: the step a asks for it"},
+	}})
+	held("it asks for a boot")
+	b.away["mi-0000"] = true
+	b.engine.membersChanged()
+	for range 3 {
+		held("it is down")
+		if i := b.invocation("c", "mi-0000"); i.Status != "InProgress" || !strings.HasPrefix(i.Reason, "rebooting: ") {
+			t.Errorf("%+v", i)
+		}
+		b.now = b.now.Add(3 * time.Minute)
+		b.succeed()
+	}
+	held("the time to start is almost over")
+	delete(b.away, "mi-0000")
+	b.engine.membersChanged()
+	held("it is back")
+	b.report("mi-0000", "c", 3, "InProgress")
+	held("the step runs again")
+	b.report("mi-0000", "c", 4, "Success")
+	if calls := b.turn(); len(calls) != 1 || calls[0].nodeID != "mi-0001" || calls[0].kind != callJobs {
+		t.Errorf("after its end: %d calls, %+v", len(calls), b.state("c"))
+	}
+}
+
 func TestRampUpHoldsAcrossLeaders(t *testing.T) {
 	b := newBench(t, 9)
 	b.engine.settings.RampUp = true
