@@ -7,6 +7,7 @@ LDFLAGS := -s -w -X fleetmesh/agent.Version=$(VERSION) -X fleetmesh/agent.Build=
 BUILD   := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)'
 FUZZTIME ?= 20s
 SEEDS    ?= 20000
+EXPRESSIONS ?= 500
 BENCH    ?= full
 
 .PHONY: build demo test e2e race lint fuzz bench dist install clean
@@ -41,9 +42,11 @@ lint:
 	$(GO) mod verify >/dev/null
 	$(GO) mod tidy -diff
 
-# SEEDS new schedules of the models of dispatch and of the voters, then every fuzz target for FUZZTIME each.
+# SEEDS new schedules of the models of dispatch and of the voters, EXPRESSIONS new cron expressions against brute force,
+# then every fuzz target for FUZZTIME each.
 fuzz:
 	$(GO) test ./agent/leader -timeout 0 -run '^(TestSimulation|TestPlanSchedules)$$' -sim.first=0 -sim.seeds=$(SEEDS) -plan.first=0 -plan.seeds=$(SEEDS)
+	$(GO) test ./internal/schedule -timeout 0 -run '^TestOracle$$' -oracle.first=0 -oracle.seeds=$(EXPRESSIONS) -oracle.zones=all
 	@set -e; for package in $$($(GO) list ./...); do \
 	  for target in $$($(GO) test -list '^Fuzz' $$package | grep '^Fuzz' || true); do \
 	    echo "$$package $$target"; $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$package; \
