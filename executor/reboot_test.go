@@ -207,7 +207,7 @@ func rebootAtAnyCrash(t *testing.T, tasks []Task, ownJournal bool) {
 			}
 			count[is.step]++
 		}
-		if finished.Status == statusSuccess && (count["a"] != 1 || count["b"] != wanted+1 || count["c"] != 1) {
+		if finished.Status != statusSuccess || (count["a"] != 1 || count["b"] != wanted+1 || count["c"] != 1) {
 			t.Fatalf("seed %d: %+v after %+v", seed, finished, runs)
 		}
 	}

@@ -148,3 +148,21 @@ func TestCancelPropertyList(t *testing.T) {
 		t.Errorf("%+v", end)
 	}
 }
+
+// What ends the list ends the document, and what only fails does not.
+func TestPropertyListEndsTheDocument(t *testing.T) {
+	m := newMesh()
+	w := open(t, testConfig(t.TempDir(), m))
+	for code, next := range map[string]string{
+		"169": "Plugin with name aws:softwareInventory and id aws:softwareInventory skipped due to prior step with an exit condition", "1": "",
+	} {
+		job := newJob("job-" + code)
+		job.Document = json.RawMessage(`{"schemaVersion":"1.2","runtimeConfig":{
+			"aws:runShellScript":{"properties":[{"runCommand":["true"]},{"runCommand":["exit ` + code + `"]},{"runCommand":["echo last"]}]},
+			"aws:softwareInventory":{"properties":{}}}}`)
+		accept(t, w, job)
+		if end := m.end(t, job.CommandID); end.Status != "Failed" || len(end.Plugins) != 2 || end.Plugins[1].Stdout != next {
+			t.Errorf("%s: %+v", code, end)
+		}
+	}
+}
