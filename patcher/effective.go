@@ -1,7 +1,8 @@
 package patcher
 
 import (
-	"slices"
+	"cmp"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/ssm/types"
@@ -21,8 +22,8 @@ type Effect struct {
 // Effect without Status is of what the baseline does not approve and never will by
 // itself.
 func Effective(b *Baseline, p Platform, offers []Offer, o EvaluateOptions) []Effect {
-	inv := &Inventory{SecurityKnown: slices.ContainsFunc(offers, func(o Offer) bool { return o.Security || len(o.Notices) > 0 })}
-	j := newJudge(b, p, inv, o)
+	// The offers are those of many machines: what one of them does not know, others do.
+	j := newJudge(b, p, &Inventory{SecurityKnown: true}, o)
 	effects := make([]Effect, len(offers))
 	for i := range offers {
 		s := ofCandidate(&offers[i].Candidate)
@@ -46,4 +47,48 @@ func Effective(b *Baseline, p Platform, offers []Offer, o EvaluateOptions) []Eff
 		}
 	}
 	return effects
+}
+
+// Description is what SSM shows of an offer.
+type Description struct {
+	Classification, Severity string
+	Epoch, Version, Release  string // of rpm "EPOCH:VERSION-RELEASE", of apt alike
+	// Repository is the source: the id of one, or the suite of apt.
+	Repository, Vendor string
+	// Notice is the one that Classification and Severity are of, nil without any.
+	Notice *Notice
+	// Released is when it was published, zero where nothing tells.
+	Released time.Time
+}
+
+// Describe describes an offer for machines of an operating system.
+func (o *Offer) Describe(os OperatingSystem) Description {
+	var d Description
+	s := ofCandidate(&o.Candidate)
+	j := &judge{family: familyOf(os, "")}
+	d.Notice = j.leading(s)
+	d.Classification, d.Severity = classification(d.Notice), severity(os, d.Notice)
+	if d.Classification == "" && o.Security {
+		d.Classification = "Security"
+	}
+	rest := o.Version
+	if epoch, version, found := strings.Cut(rest, ":"); found {
+		d.Epoch, rest = epoch, version
+	}
+	d.Version = rest
+	if at := strings.LastIndexByte(rest, '-'); at >= 0 {
+		d.Version, d.Release = rest[:at], rest[at+1:]
+	}
+	for _, origin := range o.Origins {
+		d.Repository = cmp.Or(d.Repository, origin.Repository, origin.Suite, origin.Codename)
+		d.Vendor = cmp.Or(d.Vendor, origin.Vendor)
+	}
+	d.Released = o.Built
+	if d.Notice != nil {
+		d.Released = d.Notice.Updated
+		if d.Released.IsZero() {
+			d.Released = d.Notice.Issued
+		}
+	}
+	return d
 }
