@@ -46,13 +46,17 @@ func (a *app) commandCommand() *cobra.Command {
 type listOptions struct {
 	status, document, node string
 	limit                  int
+	limited                bool // the user said how many
 }
 
 func (a *app) commandListCommand() *cobra.Command {
 	var o listOptions
 	cmd := &cobra.Command{
 		Use: "list", Short: "List the commands, the newest first", Args: exactly(),
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.commandList(cmd.Context(), o) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			o.limited = cmd.Flags().Changed("limit")
+			return a.commandList(cmd.Context(), o)
+		},
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&o.status, "status", "", "only commands with this status, such as InProgress or Failed")
@@ -116,7 +120,7 @@ func (a *app) commandList(ctx context.Context, o listOptions) error {
 	}); err != nil {
 		return err
 	}
-	if more {
+	if more && !o.limited {
 		a.note("meshctl: there are older ones; --limit 0 lists all")
 	}
 	return nil
