@@ -17,6 +17,9 @@ type (
 
 const TypeStringList = document.TypeStringList
 
+// ActionRunPatchBaseline is the action that patches a machine.
+const ActionRunPatchBaseline = document.ActionRunPatchBaseline
+
 // ParseDocument reads a Command document in JSON.
 func ParseDocument(content []byte) (*Document, error) { return document.Parse(content, document.JSON) }
 

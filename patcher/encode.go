@@ -12,7 +12,7 @@ import (
 )
 
 // maxDecoded bounds a report, in bytes of JSON.
-const maxDecoded = 32 << 20
+const maxDecoded = 8 << 20
 
 // ErrReport is wrapped by what DecodeReport refuses.
 var ErrReport = errors.New("the report cannot be read")
@@ -26,11 +26,11 @@ func EncodeReport(r *Report, limit int) ([]byte, error) {
 	for _, shorten := range []func(){
 		func() {},
 		func() {
-			short.Omitted += len(short.Pending) + len(short.Offers)
+			short.Omitted.Others += len(short.Pending) + len(short.Offers)
 			short.Pending, short.Offers = nil, nil
 		},
-		func() { short.omit(types.PatchComplianceDataStateInstalledOther) },
-		func() { short.omit(types.PatchComplianceDataStateInstalled) },
+		func() { short.Omitted.InstalledOther += short.omit(types.PatchComplianceDataStateInstalledOther) },
+		func() { short.Omitted.Installed += short.omit(types.PatchComplianceDataStateInstalled) },
 	} {
 		shorten()
 		data, err := pack(&short)
@@ -44,16 +44,17 @@ func EncodeReport(r *Report, limit int) ([]byte, error) {
 	return nil, fmt.Errorf("the report has more than %d bytes", limit)
 }
 
-// omit leaves out the patches in a state.
-func (r *Report) omit(state types.PatchComplianceDataState) {
+// omit leaves out the patches in a state, and returns how many.
+func (r *Report) omit(state types.PatchComplianceDataState) int {
 	kept := make([]Patch, 0, len(r.Patches))
 	for _, p := range r.Patches {
 		if p.State != state {
 			kept = append(kept, p)
 		}
 	}
-	r.Omitted += len(r.Patches) - len(kept)
+	omitted := len(r.Patches) - len(kept)
 	r.Patches = kept
+	return omitted
 }
 
 func pack(r *Report) ([]byte, error) {

@@ -90,6 +90,10 @@ func (d *dispatcher) work(ctx context.Context, e *engine) error {
 	calls, err := e.calls()
 	for _, c := range calls {
 		d.performing.Go(func() {
+			if err := orderPatches(ctx, d.cfg.Store, c.jobs, d.cfg.Now()); err != nil {
+				d.answers <- answer{call: c, err: err}
+				return
+			}
 			d.answers <- c.perform(ctx, d.cfg.Peers, d.cfg.Settings.CallTimeout) // there is room for each call in flight
 		})
 	}

@@ -213,6 +213,12 @@ func (l *Leader) Report(ctx context.Context, nodeID string, reports []peer.JobRe
 	}
 	// Here, on the caller's time, and not in the engine, which serves all nodes.
 	reports = shortened(reports, l.cfg.Now())
+	if err := keepFindings(ctx, l.cfg.Store, nodeID, reports, l.cfg.Now()); err != nil {
+		if errors.Is(err, raftstore.ErrNotLeader) {
+			return nil, notLeading()
+		}
+		return nil, err
+	}
 	call := &reportCall{nodeID: nodeID, reports: reports, done: make(chan reportResult, 1)}
 	select {
 	case r.reports <- call:
