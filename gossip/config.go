@@ -67,7 +67,8 @@ type Timings struct {
 	// Shorter accuses busy nodes, longer must stay below ProbeInterval.
 	ProbeTimeout time.Duration
 	// PacketSize (1400) is the most bytes of a packet of news. More than fits the
-	// path in one piece is lost as a whole with each piece.
+	// path in one piece is lost as a whole with each piece. At most 8192: memberlist
+	// counts the pieces of news in a packet in one byte, and a short one has 36.
 	PacketSize int
 	// RetransmitMult (5, memberlist 4): a node sends each piece of news
 	// RetransmitMult * ceil(log10(N+1)) times. Less makes fewer packets, and more
@@ -111,8 +112,13 @@ type Timings struct {
 	ConflictDelay time.Duration
 }
 
-// keySize is AES-256.
-const keySize = 32
+const (
+	// keySize is AES-256.
+	keySize = 32
+	// minPacket has room for the longest message, maxPacket for no more messages
+	// than memberlist can count.
+	minPacket, maxPacket = 1400, 8192
+)
 
 // ErrDuplicateNode is returned by Open when another living node has this
 // node's id, and given to Config.OnConflict when that is found out later.
@@ -179,6 +185,8 @@ func (c Config) checked() (Config, netip.Addr, error) {
 		return c, none, fmt.Errorf("version %q: want at most %d printable characters", c.Version, maxVersion)
 	case c.Timings.ProbeTimeout >= c.Timings.ProbeInterval:
 		return c, none, fmt.Errorf("probe timeout %s must be below the probe interval %s", c.Timings.ProbeTimeout, c.Timings.ProbeInterval)
+	case c.Timings.PacketSize < minPacket || c.Timings.PacketSize > maxPacket:
+		return c, none, fmt.Errorf("packet size %d: want %d to %d", c.Timings.PacketSize, minPacket, maxPacket)
 	case c.Timings.ReconnectMin > c.Timings.ReconnectMax:
 		return c, none, fmt.Errorf("shortest reconnect pause %s is above the longest %s", c.Timings.ReconnectMin, c.Timings.ReconnectMax)
 	}

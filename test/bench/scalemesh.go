@@ -57,7 +57,7 @@ const slowGossipFrom = 200
 // larger ones than a real network takes, since it is the packets that cost, and
 // whoever answers late is waited for.
 var slowGossip = gossip.Timings{
-	GossipInterval: time.Second, PacketSize: 32 << 10, RetransmitMult: 3,
+	GossipInterval: time.Second, PacketSize: 8 << 10, RetransmitMult: 3,
 	ProbeInterval: 10 * time.Second, ProbeTimeout: 5 * time.Second, SuspicionMult: 6,
 	PushPullInterval: time.Minute, StreamTimeout: 30 * time.Second, JoinTimeout: 10 * time.Second,
 }
@@ -284,9 +284,14 @@ const growthGroup = 25
 // grow enrols and opens nodes, up to n, and waits until the witnesses know them.
 func (c *crowd) grow(ctx context.Context, n int) error {
 	first := c.mesh.client(c.mesh.nodes[0])
-	out, err := first.mesh.CreateActivation(ctx, &meshapi.CreateActivationInput{RegistrationLimit: n - len(c.mesh.nodes)})
+	var out *meshapi.CreateActivationOutput
+	// On few CPUs a thousand nodes may be without a leader for a moment.
+	err := await(ctx, "an activation", func() (err error) {
+		out, err = first.mesh.CreateActivation(ctx, &meshapi.CreateActivationInput{RegistrationLimit: n - len(c.mesh.nodes)})
+		return err
+	})
 	if err != nil {
-		return fmt.Errorf("make an activation: %w", err)
+		return err
 	}
 	token, err := pki.ParseJoinToken(out.JoinToken)
 	if err != nil {
@@ -294,11 +299,14 @@ func (c *crowd) grow(ctx context.Context, n int) error {
 	}
 	for len(c.mesh.nodes) < n {
 		next := c.add()
-		joined, err := agent.Join(ctx, agent.JoinOptions{Config: next.config, Token: token, Tags: benchTags})
+		err := await(ctx, "the enrolment of "+next.name, func() error {
+			joined, err := agent.Join(ctx, agent.JoinOptions{Config: next.config, Token: token, Tags: benchTags})
+			next.id = joined.NodeID
+			return err
+		})
 		if err != nil {
-			return fmt.Errorf("enrol %s: %w", next.name, err)
+			return err
 		}
-		next.id = joined.NodeID
 		if err := c.open(next); err != nil {
 			return err
 		}
