@@ -52,6 +52,8 @@ type patchBaseline struct {
 	script executor.Plugin
 	// dir is where the program keeps metadata and what it has installed.
 	dir string
+	// bootIDFile has what names the boot of the machine, "" the kernel's.
+	bootIDFile string
 	// client gets lists; nil: one that trusts what the machine trusts.
 	client *http.Client
 }
@@ -94,8 +96,17 @@ func (p patchBaseline) writeOrder(ctx context.Context, x *executor.Execution) er
 // execution is the step as its script sees it. It is the same after a restart.
 func (p patchBaseline) execution(x *executor.Execution) *executor.Execution {
 	quoted := func(path string) string { return "'" + strings.ReplaceAll(path, "'", `'\''`) + "'" }
-	script := fmt.Sprintf("set -- patch-run --order %s --report %s --dir %s\n%s",
-		quoted(filepath.Join(x.RunDir, patchOrderFile)), quoted(filepath.Join(x.RunDir, patchReportFile)), quoted(p.dir), patchScript)
+	arguments := []string{
+		"patch-run", "--order", filepath.Join(x.RunDir, patchOrderFile), "--report", filepath.Join(x.RunDir, patchReportFile),
+		"--state", p.dir, "--cache", filepath.Join(p.dir, "cache"),
+	}
+	if p.bootIDFile != "" {
+		arguments = append(arguments, "--boot-id-file", p.bootIDFile)
+	}
+	for i := range arguments {
+		arguments[i] = quoted(arguments[i])
+	}
+	script := "set -- " + strings.Join(arguments, " ") + "\n" + patchScript
 	step := *x
 	step.Inputs = map[string]any{"runCommand": script, "timeoutSeconds": x.Inputs["timeoutSeconds"]}
 	return &step

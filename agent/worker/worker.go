@@ -172,7 +172,7 @@ func Open(config Config) (*Worker, error) {
 		return nil, err
 	}
 	plugins := executor.Plugins(config.PowerShell)
-	plugins[executor.ActionRunPatchBaseline] = patchBaseline{script: plugins["aws:runShellScript"], dir: filepath.Join(config.Dir, "patch")}
+	plugins[executor.ActionRunPatchBaseline] = patchBaseline{script: plugins["aws:runShellScript"], dir: filepath.Join(config.Dir, "patch"), bootIDFile: config.BootIDFile}
 	for action, plugin := range config.Plugins {
 		plugins[action] = plugin
 	}
