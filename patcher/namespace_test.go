@@ -44,7 +44,12 @@ func overlayRoot(t *testing.T) string {
 	if os.Geteuid() != 0 || os.Getenv(namespaceVariable) == "" {
 		t.Skip("needs root and a mount namespace")
 	}
-	base := t.TempDir()
+	// Not t.TempDir: an overlay's options end at a comma, which names of tests may have.
+	base, err := os.MkdirTemp("", "patcher-root")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.Remove(base) })
 	// On a file system of its own, since an overlay cannot be written to one.
 	mount(t, "tmpfs", base, "tmpfs", 0, "mode=755")
 	root := filepath.Join(base, "root")
