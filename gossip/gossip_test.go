@@ -491,6 +491,7 @@ func TestBadConfig(t *testing.T) {
 		"no API port":   func(c *Config) { c.APIAddress = "127.0.0.1" },
 		"long version":  func(c *Config) { c.Version = strings.Repeat("1", 33) },
 		"port":          func(c *Config) { c.Port = 70000 },
+		"packets":       func(c *Config) { c.Timings.PacketSize = 32 << 10 },
 		"probe":         func(c *Config) { c.Timings.ProbeTimeout = time.Hour },
 		"reconnect":     func(c *Config) { c.Timings.ReconnectMin = time.Hour },
 	} {
