@@ -169,9 +169,16 @@ func readPlatform(root string) (Platform, error) {
 
 // ManagerOf is the machine's package manager.
 func ManagerOf(setup Setup) (Manager, error) {
-	switch kindOf(setup.Root) {
+	switch kind := kindOf(setup.Root); kind {
 	case "apt":
 		return NewApt(setup), nil
+	case "dnf":
+		return NewDNF(setup), nil
+	case "zypper":
+		return NewZypper(setup), nil
+	case "":
+		return nil, fmt.Errorf("%w: there is neither apt, dnf nor zypper", ErrNoManager)
+	default:
+		return nil, fmt.Errorf("%w: there is only %s", ErrNoManager, kind)
 	}
-	return nil, fmt.Errorf("%w: there is neither apt, dnf, yum nor zypper", ErrNoManager)
 }
