@@ -102,6 +102,10 @@ type Config struct {
 	CommandRetention Duration `yaml:"command-retention"`
 	CommandSpace     int64    `yaml:"command-space"`
 	AuditRetention   Duration `yaml:"audit-retention"`
+	// PatchStaleAfter is how old what a node has told of its patches may be before it
+	// counts as stale and for nothing. Shorter: compliance is of fresher data; longer:
+	// rarer scans will do. The leader's setting counts.
+	PatchStaleAfter Duration `yaml:"patch-stale-after"`
 
 	// RebootCommand starts the machine anew when a document asks for it; /bin/sh runs
 	// it. Empty: this node does not reboot, and steps that ask for it fail.
@@ -189,6 +193,7 @@ func DefaultConfig() Config {
 		CommandRetention: Duration(30 * 24 * time.Hour),
 		CommandSpace:     1 << 30,
 		AuditRetention:   Duration(400 * 24 * time.Hour),
+		PatchStaleAfter:  Duration(api.DefaultPatchStaleAfter),
 
 		RebootCommand: "shutdown -r now",
 		RebootGrace:   Duration(5 * time.Minute),
@@ -267,6 +272,8 @@ func (c *Config) Validate() error {
 		return bad("command-retention must be at least 1h, not %s", &c.CommandRetention)
 	case c.CommandSpace < 16<<20:
 		return bad("command-space must be at least 16777216 bytes, not %d", c.CommandSpace)
+	case time.Duration(c.PatchStaleAfter) < time.Hour:
+		return bad("patch-stale-after must be at least 1h, not %s", &c.PatchStaleAfter)
 	case time.Duration(c.AuditRetention) < 24*time.Hour:
 		return bad("audit-retention must be at least 24h, not %s", &c.AuditRetention)
 	case c.AuditRetention < c.CommandRetention:

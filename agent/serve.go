@@ -86,7 +86,8 @@ func (a *Agent) faceConfig() api.Config {
 		Members: a.members, Roster: a.gate.Roster, MeshKey: a.identity.MeshKey,
 		AuditFile: a.dir.auditFile(),
 		Documents: a.config.DocumentLimit, DocumentVersions: a.config.DocumentVersionLimit,
-		Log: a.log.With("part", "api"), Now: a.clock.Now, Clock: a.clock,
+		PatchStaleAfter: time.Duration(a.config.PatchStaleAfter),
+		Log:             a.log.With("part", "api"), Now: a.clock.Now, Clock: a.clock,
 	}
 }
 

@@ -67,6 +67,9 @@ type PatchState struct {
 	// Compliant and NonCompliant count the patches by the level of their compliance.
 	Compliant    SeverityCounts
 	NonCompliant SeverityCounts
+	// OverallSeverity is the gravest level of what is not compliant, as
+	// types.PatchComplianceLevel.
+	OverallSeverity string
 	// PendingReboot: the machine must be started anew, by its own signs.
 	PendingReboot bool
 	// Incomplete: a source was not read at all, so that what is missing is not known.

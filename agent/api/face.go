@@ -68,6 +68,9 @@ type Config struct {
 	// Documents is how many documents of its own the mesh keeps, DocumentVersions how
 	// many versions of each; 0 is MaxDocuments and MaxDocumentVersions.
 	Documents, DocumentVersions int
+	// PatchStaleAfter is how old what is known of a node's patches may be; 0 is
+	// DefaultPatchStaleAfter.
+	PatchStaleAfter time.Duration
 	// AuditFile is where this node notes the reads that it answers and the requests
 	// that it refuses; "" notes nothing.
 	AuditFile string
@@ -120,6 +123,9 @@ func New(cfg Config) *Face {
 	}
 	if cfg.DocumentVersions == 0 {
 		cfg.DocumentVersions = MaxDocumentVersions
+	}
+	if cfg.PatchStaleAfter == 0 {
+		cfg.PatchStaleAfter = DefaultPatchStaleAfter
 	}
 	return &Face{
 		cfg: cfg, operations: operationTable(), trail: trail{path: cfg.AuditFile, limit: maxTrail, log: cfg.Log}, enrolling: make(chan struct{}, 1), counting: make(chan struct{}, 1), large: make(chan struct{}, maxLarge),

@@ -205,6 +205,11 @@ func operationTable() map[string]*operation {
 		read("DescribeInstancePatchStatesForPatchGroup", (*call).describeInstancePatchStatesForPatchGroup),
 		read("DescribeInstancePatches", (*call).describeInstancePatches),
 
+		write("PutComplianceItems", (*call).putComplianceItems),
+		read("ListComplianceItems", (*call).listComplianceItems),
+		read("ListComplianceSummaries", (*call).listComplianceSummaries),
+		read("ListResourceComplianceSummaries", (*call).listResourceComplianceSummaries),
+
 		mesh("Status", (*call).status, anyRoot(), fromGossip(false, (*Face).gossipStatus)),
 		mesh("Members", (*call).members, anyRoot(), fromGossip(true, (*Face).gossipMembers)),
 		mesh("CreateActivation", (*call).meshCreateActivation, writes()),

@@ -191,7 +191,7 @@ func (c *call) describeEffectivePatchesForPatchBaseline(in *ssm.DescribeEffectiv
 // maxOfferLot is how many offers are judged at a time.
 const maxOfferLot = 256
 
-// offerLot reads offers of one product and architecture, from a position on; next is
+// offerLot reads offers of one product, from a position on; next is
 // where to go on, "" at the end.
 func (c *call) offerLot(os, start string) (lot []*offeredPatch, next string, err error) {
 	var failed error
@@ -200,7 +200,7 @@ func (c *call) offerLot(os, start string) (lot []*offeredPatch, next string, err
 		if p, failed = readOffer(record); failed != nil {
 			return false
 		}
-		if len(lot) > 0 && (len(lot) == maxOfferLot || p.Product != lot[0].Product || p.offer.Arch != lot[0].offer.Arch) {
+		if len(lot) > 0 && (len(lot) == maxOfferLot || p.Product != lot[0].Product) {
 			next = record.Position()
 			return false
 		}
@@ -215,7 +215,7 @@ func effects(b *patcher.Baseline, lot []*offeredPatch, now time.Time) []patcher.
 	if len(lot) == 0 {
 		return nil
 	}
-	platform := patcher.Platform{OperatingSystem: patcher.OperatingSystem(lot[0].OperatingSystem), Product: lot[0].Product, Arch: lot[0].offer.Arch}
+	platform := patcher.Platform{OperatingSystem: patcher.OperatingSystem(lot[0].OperatingSystem), Product: lot[0].Product}
 	options := patcher.EvaluateOptions{Now: now, FirstSeen: map[string]time.Time{}}
 	offers := make([]patcher.Offer, len(lot))
 	for i, p := range lot {

@@ -54,6 +54,7 @@ func patchRecords(report patcher.Report, node raftstore.Node, commandID string, 
 		InstalledRejected: counts.InstalledRejected, Missing: counts.Missing, Failed: counts.Failed, NotApplicable: counts.NotApplicable,
 		CriticalNonCompliant: counts.CriticalNonCompliant, SecurityNonCompliant: counts.SecurityNonCompliant, OtherNonCompliant: counts.OtherNonCompliant,
 	}
+	state.OverallSeverity = string(patcher.OverallSeverity(report.Patches))
 	var list raftstore.PatchList
 	for i := range report.Patches {
 		p := &report.Patches[i]
@@ -67,14 +68,14 @@ func patchRecords(report patcher.Report, node raftstore.Node, commandID string, 
 			continue // counted; no machine has so many packages
 		}
 		list.Patches = append(list.Patches, raftstore.PatchEntry{
-			Title: first(p.Title, maxPatchText), KBID: first(p.KBId, maxPatchText), Classification: first(p.Classification, maxName),
+			Title: first(p.Title, maxName), KBID: first(p.KBId, maxName), Classification: first(p.Classification, maxName),
 			Severity: first(p.Severity, maxName), State: first(string(p.State), maxName), InstalledAt: notAfter(p.InstalledTime, now),
 			CVEs: texts(p.CVEIds), ComplianceLevel: string(level), Security: p.Security, Replaces: first(p.Replaces, maxPatchText),
 			Notices: texts(p.Notices), Reason: first(p.Reason, maxPatchText),
 		})
 	}
 	for _, p := range report.Pending[:min(len(report.Pending), maxOffers)] {
-		list.Pending = append(list.Pending, raftstore.PendingPatch{Title: first(p.Title, maxPatchText), Reason: first(p.Reason, maxPatchText), From: sane(p.From, now)})
+		list.Pending = append(list.Pending, raftstore.PendingPatch{Title: first(p.Title, maxName), Reason: first(p.Reason, maxPatchText), From: sane(p.From, now)})
 	}
 	state.Incomplete = len(report.Sources) == 0
 	for _, s := range report.Sources[:min(len(report.Sources), maxPatchTexts)] {

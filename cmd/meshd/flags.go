@@ -34,6 +34,7 @@ func addSettings(flags *pflag.FlagSet, c *agent.Config) {
 	flags.Var(&c.CommandRetention, "command-retention", "how long the mesh keeps ended commands (the leader's setting counts)")
 	flags.Int64Var(&c.CommandSpace, "command-space", c.CommandSpace, "bytes of the store that ended commands may take; beyond it the oldest go (the leader's setting counts)")
 	flags.Var(&c.AuditRetention, "audit-retention", "how long the mesh keeps audit entries (the leader's setting counts)")
+	flags.Var(&c.PatchStaleAfter, "patch-stale-after", "how old what a node told of its patches may be before it counts for nothing (the leader's setting counts)")
 	flags.StringVar(&c.RebootCommand, "reboot-command", c.RebootCommand, "what starts the machine anew when a document asks for it; empty: nothing does")
 	flags.Var(&c.RebootGrace, "reboot-grace", "how long a reboot waits for other documents that run on this node")
 	flags.Var(&c.RebootTimeout, "reboot-timeout", "how long the machine may take to go down, for each of three attempts")
