@@ -3,6 +3,7 @@ package raftstore
 import (
 	"encoding/json"
 	"flag"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -31,7 +32,7 @@ func goldenExamples() map[string]func(*Txn) {
 		activation = "1b2c3d4e-5f60-4718-8920-a1b2c3d4e5f6"
 	)
 	key := "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-	return map[string]func(*Txn){
+	examples := map[string]func(*Txn){
 		"mesh": func(t *Txn) {
 			t.PutMesh(Mesh{
 				ID: "7c9e6679-7425-40de-944b-e07fc1f90ae7", Name: "site", AccountID: "123456789012", CreatedAt: at, Epoch: 2,
@@ -123,6 +124,8 @@ func goldenExamples() map[string]func(*Txn) {
 			})
 		},
 	}
+	maps.Copy(examples, goldenPatchExamples(node, at, later))
+	return examples
 }
 
 func goldenNode(id, activation, key string, at time.Time) Node {
