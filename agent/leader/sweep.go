@@ -11,7 +11,7 @@ import (
 )
 
 // sweeper deletes what is older than its time: answers to writes, audit entries,
-// ended commands.
+// ended commands, patch snapshots.
 type sweeper struct {
 	store    Records
 	settings Settings
@@ -19,6 +19,8 @@ type sweeper struct {
 	// kept are the ended commands that it has looked at, by id. They never change
 	// but for a late report's detail, so one look is enough.
 	kept map[string]keptCommand
+	// offersSwept is when the catalogue of patches was looked through last.
+	offersSwept time.Time
 }
 
 // sweep works until ctx ends or something goes wrong.
@@ -52,6 +54,9 @@ func (s *sweeper) once(ctx context.Context) error {
 	if err := s.drain(ctx, "old audit entries", func(r raftstore.Reader) (raftstore.Txn, error) {
 		return raftstore.SweepAudit(r, now.Add(-s.settings.AuditRetention)), nil
 	}); err != nil {
+		return err
+	}
+	if err := s.patches(ctx, now); err != nil {
 		return err
 	}
 	commands, err := s.commands(ctx)
