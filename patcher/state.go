@@ -106,7 +106,7 @@ func (s *runState) intend(packages []Package, now time.Time) {
 func (s *runState) keep(inventory *Inventory) {
 	there := make(map[string]bool, len(inventory.Installed))
 	for _, i := range inventory.Installed {
-		there[i.Title()] = true
+		there[i.Title()] = i.Broken == ""
 	}
 	maps.DeleteFunc(s.Installed, func(title string, _ time.Time) bool { return !there[title] })
 }
