@@ -69,9 +69,15 @@ func innerResult(x *Execution, entry *Entry, started time.Time) StepResult {
 	if entry.Started() {
 		started = entry.StartedAt
 	}
-	return StepResult{
+	result := StepResult{
 		Name: x.Name, Status: entry.Status, StatusDetails: entry.StatusDetails, StartedAt: started, FinishedAt: x.Now().UTC(), Reason: entry.Reason,
 	}
+	for _, step := range entry.Steps {
+		if len(step.Report) > 0 {
+			result.Report = step.Report // the last to look knows best
+		}
+	}
+	return result
 }
 
 // innerOutputs gives a result the joined outputs of the steps in entry.
