@@ -231,14 +231,11 @@ func (a *Agent) reseed() {
 	if g == nil {
 		return
 	}
-	var seeds []string
-	if err := readJSON(a.dir.path("gossip", "first-peers.json"), &seeds); err != nil && !errors.Is(err, os.ErrNotExist) {
-		a.log.Warn("read the first peers", "error", err)
-	}
+	var enrolled []string
 	if store := a.store(); store != nil {
 		err := store.View(func(r raftstore.Reader) error {
 			return raftstore.ScanNodes(r, "", func(n raftstore.Node) bool {
-				seeds = append(seeds, n.GossipAddress)
+				enrolled = append(enrolled, n.GossipAddress)
 				return true
 			})
 		})
@@ -246,7 +243,17 @@ func (a *Agent) reseed() {
 			a.log.Warn("read the enrolled nodes", "error", err)
 		}
 	}
-	seeds = append(seeds, a.config.gossipSeeds()...)
+	a.seed(g, enrolled)
+}
+
+// seed tells gossip the addresses of the enrolled nodes, as far as they are known
+// here, and those that the enrolment and the settings have named.
+func (a *Agent) seed(g *gossip.Gossip, enrolled []string) {
+	var seeds []string
+	if err := readJSON(a.dir.path("gossip", "first-peers.json"), &seeds); err != nil && !errors.Is(err, os.ErrNotExist) {
+		a.log.Warn("read the first peers", "error", err)
+	}
+	seeds = slices.Concat(seeds, enrolled, a.config.gossipSeeds())
 	slices.Sort(seeds)
 	g.SetSeeds(slices.Compact(seeds))
 }

@@ -157,9 +157,11 @@ func (a *Agent) publishNodes(ctx context.Context, store *raftstore.Store) {
 	for {
 		began := time.Now()
 		seen := map[string]bool{}
+		var addresses []string
 		err := store.View(func(r raftstore.Reader) error {
 			return raftstore.ScanNodes(r, "", func(n raftstore.Node) bool {
 				seen[n.ID] = true
+				addresses = append(addresses, n.GossipAddress)
 				if published[n.ID] != n.ModifyIndex {
 					g.SetTags(n.ID, n.ModifyIndex, n.Tags)
 					published[n.ID] = n.ModifyIndex
@@ -178,7 +180,7 @@ func (a *Agent) publishNodes(ctx context.Context, store *raftstore.Store) {
 					delete(published, id)
 				}
 			}
-			a.reseed()
+			a.seed(g, addresses)
 		}
 		select {
 		case <-ctx.Done():

@@ -33,7 +33,7 @@ func benchScale(ctx context.Context, b *bench) error {
 		Title: "Many nodes in one process",
 		Method: "All nodes of a mesh in one process, each with its own address, TLS port, gossip, journal and scripts; settings are the defaults, without the spare shim. " +
 			"Up: from the start until all are enrolled, started and online. A run is `true` on all at once, from SendCommand until the client has the last result; the first one opens the leader's connections and starts as many shims as there are nodes. " +
-			fmt.Sprintf("From %d nodes on gossip has a slower profile, since all share this machine's CPUs: news every %s in packets of %d KiB, each piece sent %d times its logarithm, probes every %s with %s for the answer, everything exchanged every %s; 25 nodes join at a time, and the next when these are known. ",
+			fmt.Sprintf("From %d nodes on gossip has a slower profile, since all share this machine's CPUs: news every %s in packets of %d KiB, each piece sent %d times its logarithm, probes every %s with %s for the answer, everything exchanged every %s; there is one voter and a stand-by, since voters that wait for a CPU elect another leader; 25 nodes join at a time, and the next when these are known. ",
 				slowGossipFrom, slowGossip.GossipInterval, slowGossip.PacketSize>>10, slowGossip.RetransmitMult, slowGossip.ProbeInterval, slowGossip.ProbeTimeout, slowGossip.PushPullInterval) +
 			"Traffic is what the loopback of a network namespace of its own carries while nobody asks anything, headers included.",
 		Floor: &floorCheck{What: "exec: `sh -c true` 100 times, two at a time", Unit: "ms"},

@@ -44,6 +44,7 @@ type crowd struct {
 	mesh   *mesh // for its clients; it starts no process
 	agents []*agent.Agent
 	gossip gossip.Timings
+	voters int
 	log    io.Writer
 }
 
@@ -72,13 +73,11 @@ func scaleMain(args []string) error {
 	if err != nil {
 		return err
 	}
-	if os.Geteuid() == 0 {
-		// A thousand nodes have more files open than a process is usually given.
-		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: scaleFiles, Max: scaleFiles}); err != nil {
-			return fmt.Errorf("raise the limit of open files: %w", err)
+	// A thousand nodes have more files open than a process is usually given.
+	if unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: scaleFiles, Max: scaleFiles}) != nil {
+		if err := raiseFileLimit(); err != nil {
+			return err
 		}
-	} else if err := raiseFileLimit(); err != nil {
-		return err
 	}
 	if err := raiseLoopback(); err != nil {
 		return err
@@ -136,9 +135,9 @@ func runScale(ctx context.Context, dir string, n int) (*scaleResult, error) {
 		return nil, err
 	}
 	defer log.Close()
-	c := &crowd{mesh: &mesh{dir: dir, warm: map[*node]*client{}}, log: log}
+	c := &crowd{mesh: &mesh{dir: dir, warm: map[*node]*client{}}, voters: agent.DefaultConfig().Voters, log: log}
 	if n >= slowGossipFrom {
-		c.gossip = slowGossip
+		c.gossip, c.voters = slowGossip, 1
 	}
 	defer c.close()
 	r := &scaleResult{Nodes: n}
@@ -147,7 +146,11 @@ func runScale(ctx context.Context, dir string, n int) (*scaleResult, error) {
 		return nil, fmt.Errorf("%w; the log ends:\n%s", err, tail(log.Name()))
 	}
 	r.Up = seconds(time.Since(began))
-	progress(began, "all online")
+	resident, _, err := memory(os.Getpid())
+	if err != nil {
+		return nil, err
+	}
+	progress(began, "all online; %.0f MiB resident, %d goroutines", resident, runtime.NumGoroutine())
 	if err := pause(ctx, settled); err != nil {
 		return nil, err
 	}
@@ -229,7 +232,7 @@ func (c *crowd) add() *node {
 	n.config = agent.DefaultConfig()
 	n.config.DataDir, n.config.Bind, n.config.NodeName = n.dir, n.address, n.name
 	n.config.SpareShim = false // the nodes share this process
-	n.config.Gossip = c.gossip
+	n.config.Gossip, n.config.Voters = c.gossip, c.voters
 	c.mesh.nodes = append(c.mesh.nodes, n)
 	return n
 }
