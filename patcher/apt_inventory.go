@@ -1,6 +1,7 @@
 package patcher
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -49,11 +50,11 @@ func (a *Apt) inventory(ctx context.Context, refresh bool) (*Inventory, error) {
 		}
 	}
 	inventory := &Inventory{Manager: "apt"}
-	if inventory.Sources, err = a.sources(ctx, lists, refresh); err != nil {
-		return nil, err
-	}
 	targets, err := a.targets(ctx)
 	if err != nil {
+		return nil, err
+	}
+	if inventory.Sources, err = a.sources(ctx, lists, targets, refresh); err != nil {
 		return nil, err
 	}
 	if len(targets) == 0 && len(inventory.Sources) > 0 && !slices.ContainsFunc(inventory.Sources, func(s Source) bool { return s.Problem == "" }) {
@@ -183,7 +184,7 @@ func (a *Apt) newerLists() string {
 const fetchedFile = "fetched.json"
 
 // sources tells of each of the machine's sources.
-func (a *Apt) sources(ctx context.Context, lists string, refreshed bool) ([]Source, error) {
+func (a *Apt) sources(ctx context.Context, lists string, targets []aptTarget, refreshed bool) ([]Source, error) {
 	problems := &a.problems
 	var found []Source
 	files := map[string]string{}
@@ -229,10 +230,10 @@ func (a *Apt) sources(ctx context.Context, lists string, refreshed bool) ([]Sour
 		}
 		release, came, err := readReleaseFile(lists, files[source.Name])
 		if err != nil {
-			if source.Problem == "" {
-				source.Problem = "there is no data of it"
+			// Without a Release file: of a trusted source its lists are data all the same.
+			if !slices.ContainsFunc(targets, func(t aptTarget) bool { return t.Source == source.Name }) {
+				source.Problem, source.Fetched = cmp.Or(source.Problem, "there is no data of it"), time.Time{}
 			}
-			source.Fetched = time.Time{}
 			continue
 		}
 		source.Updated = release.Date
@@ -398,13 +399,15 @@ func (a *Apt) join(ctx context.Context, inventory *Inventory, state *dpkgState, 
 	if err != nil {
 		return err
 	}
-	var phased []string
+	taken := map[string]bool{} // by debKey: apt's own upgrade installs it
 	if phasing {
 		plan, err := a.simulate(ctx, "dist-upgrade")
 		if err != nil {
 			return err
 		}
-		phased = plan.Phased
+		for _, step := range plan.Install {
+			taken[debKey(step.Name, step.Arch, native)] = true
+		}
 	}
 	for _, key := range ask {
 		e := entries[key]
@@ -415,8 +418,8 @@ func (a *Apt) join(ctx context.Context, inventory *Inventory, state *dpkgState, 
 			switch {
 			case c.Version != chosen && CompareDeb(c.Version, chosen) > 0:
 				c.Excluded = fmt.Sprintf("the machine's apt preferences give this version the priority %s, and choose %s", orUnknown(policy.priority[name+" "+c.Version]), chosen)
-			case c.Version == chosen && e.phased[i] < 100 && slices.Contains(phased, name):
-				c.Excluded = fmt.Sprintf("the publisher gives this version to %d %% of all machines so far, and not yet to this one", e.phased[i])
+			case c.Version == chosen && e.phased[i] < 100 && !taken[key]:
+				c.Excluded = fmt.Sprintf("its publisher gives this version to %d %% of all machines so far, and apt does not take it on this one", e.phased[i])
 			case c.Version == chosen:
 				c.Chosen = true
 			}

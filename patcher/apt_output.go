@@ -12,8 +12,6 @@ import (
 type aptPlan struct {
 	Install []aptStep // installed anew or upgraded
 	Remove  []string  // names, name:arch of a foreign architecture
-	// Phased are the packages that Ubuntu's phasing keeps back on this machine.
-	Phased []string
 	// Problems is why it cannot be done, apt's own words.
 	Problems []string
 }
@@ -31,8 +29,8 @@ var (
 
 // planReader reads the output of apt-get -s line by line.
 type planReader struct {
-	plan aptPlan
-	list string // the list of names that is being read
+	plan  aptPlan
+	unmet bool // the list of unmet dependencies is being read
 }
 
 func (r *planReader) line(line string) {
@@ -46,27 +44,15 @@ func (r *planReader) line(line string) {
 		return
 	}
 	if text, ok := strings.CutPrefix(line, "E: "); ok {
-		r.list = ""
+		r.unmet = false
 		r.plan.Problems = append(r.plan.Problems, text)
 		return
 	}
 	switch {
-	case strings.HasPrefix(line, " "):
-		text := strings.TrimSpace(line)
-		switch r.list {
-		case "phased":
-			for name := range strings.FieldsSeq(text) {
-				r.plan.Phased = append(r.plan.Phased, strings.TrimSuffix(name, "*"))
-			}
-		case "unmet":
-			r.plan.Problems = append(r.plan.Problems, text)
-		}
-	case strings.Contains(line, "deferred due to phasing"):
-		r.list = "phased"
-	case strings.HasPrefix(line, "The following packages have unmet dependencies"):
-		r.list = "unmet"
-	default:
-		r.list = ""
+	case r.unmet && strings.HasPrefix(line, " "):
+		r.plan.Problems = append(r.plan.Problems, strings.TrimSpace(line))
+	case !strings.HasPrefix(line, " "):
+		r.unmet = strings.HasPrefix(line, "The following packages have unmet dependencies")
 	}
 }
 
@@ -177,9 +163,23 @@ func printedRelease(line string) (address, file string, ok bool) {
 // refreshProblems reads what apt-get update complains of.
 type refreshProblems struct {
 	lines []string
+	// failed are files that could not be fetched; apt sums them up in lines, but not
+	// when a source is refused besides.
+	failed  []string
+	failing string
 }
 
+var errLine = regexp.MustCompile(`^Err:\d+ (.*)$`)
+
 func (r *refreshProblems) line(line string) {
+	if r.failing != "" && strings.HasPrefix(line, "  ") {
+		r.failed = append(r.failed, "failed to fetch "+r.failing+": "+strings.TrimSpace(line))
+	}
+	r.failing = ""
+	if m := errLine.FindStringSubmatch(line); m != nil {
+		r.failing = m[1]
+		return
+	}
 	for _, mark := range []string{"E: ", "W: "} {
 		if text, ok := strings.CutPrefix(line, mark); ok {
 			// That the directory is ours alone is no fault of the source.
@@ -195,7 +195,7 @@ func (r *refreshProblems) line(line string) {
 // its data from being taken are no problem of it.
 func (r *refreshProblems) of(source string) string {
 	repository, release, dists := strings.Cut(source, " ")
-	for _, line := range r.lines {
+	for _, line := range slices.Concat(r.lines, r.failed) {
 		about := strings.Contains(line, source+" ") || strings.Contains(line, source+"/")
 		if dists {
 			about = about || strings.Contains(line, repository+"/dists/"+release+"/") || strings.Contains(line, repository+" "+release+"/")
