@@ -734,3 +734,19 @@ func TestPatchMembers(t *testing.T) {
 		t.Errorf("other: %+v", other)
 	}
 }
+
+// TestBaselineSources: products of sources are named as in filters.
+func TestBaselineSources(t *testing.T) {
+	source := func(name string, products ...string) types.PatchSource {
+		return types.PatchSource{Name: aws.String(name), Products: products}
+	}
+	b := &Baseline{Sources: []types.PatchSource{source("exact", "RockyLinux8.10", "RockyLinux9.4"), source("any", "*"),
+		source("minor", "RockyLinux9.*"), source("other", "RockyLinux9"), source("other minor", "RockyLinux8.*")}}
+	var names []string
+	for _, s := range BaselineSources(b, rocky) {
+		names = append(names, *s.Name)
+	}
+	if want := []string{"exact", "any", "minor"}; !slices.Equal(names, want) {
+		t.Errorf("sources %q, want %q", names, want)
+	}
+}

@@ -56,9 +56,7 @@ func (v filterView) matches(f types.PatchFilter) bool {
 func (v filterView) equal(key types.PatchFilterKey, value, own string) bool {
 	switch key {
 	case types.PatchFilterKeyProduct:
-		// RedhatEnterpriseLinux9.* is any minor version.
-		major, any := strings.CutSuffix(value, "*")
-		return value == own || any && strings.HasSuffix(major, ".") && strings.HasPrefix(own, major)
+		return namesProduct(value, own)
 	case types.PatchFilterKeySeverity:
 		if strings.EqualFold(value, "Medium") && strings.EqualFold(own, "Moderate") {
 			// Sources besides Amazon's own say Moderate.
@@ -71,6 +69,13 @@ func (v filterView) equal(key types.PatchFilterKey, value, own string) bool {
 		return strings.EqualFold(value, own)
 	}
 	return value == own
+}
+
+// namesProduct: value names a machine's product. RedhatEnterpriseLinux9.* is any minor
+// version, and * any product.
+func namesProduct(value, product string) bool {
+	release, wild := strings.CutSuffix(value, "*")
+	return value == product || value == "*" || wild && strings.HasSuffix(release, ".") && strings.HasPrefix(product, release)
 }
 
 // values are what the view has for a key; nothing, or "", where it is not known.

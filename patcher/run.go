@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/ssm/types"
@@ -256,9 +255,7 @@ func (r *Report) Failures() []Patch {
 func BaselineSources(b *Baseline, p Platform) []types.PatchSource {
 	var sources []types.PatchSource
 	for _, s := range b.Sources {
-		if slices.ContainsFunc(s.Products, func(product string) bool {
-			return product == "*" || strings.EqualFold(product, p.Product)
-		}) {
+		if slices.ContainsFunc(s.Products, func(product string) bool { return namesProduct(product, p.Product) }) {
 			sources = append(sources, s)
 		}
 	}
