@@ -4,6 +4,7 @@ package leftover
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -35,7 +36,8 @@ func None(t testing.TB, dir string) {
 		}
 		for pid, command := range left {
 			t.Errorf("process %d is left behind: %s", pid, command)
-			_ = syscall.Kill(pid, syscall.SIGKILL) // it may have ended by now
+			// A script leads a group, with all that it has started.
+			_ = errors.Join(syscall.Kill(-pid, syscall.SIGKILL), syscall.Kill(pid, syscall.SIGKILL)) // it may have ended by now
 		}
 		return
 	}
