@@ -196,12 +196,13 @@ func (r *refreshProblems) line(line string) {
 func (r *refreshProblems) of(source string) string {
 	repository, release, dists := strings.Cut(source, " ")
 	for _, line := range slices.Concat(r.lines, r.failed) {
+		line = withoutPassword(line)
 		about := strings.Contains(line, source+" ") || strings.Contains(line, source+"/")
 		if dists {
 			about = about || strings.Contains(line, repository+"/dists/"+release+"/") || strings.Contains(line, repository+" "+release+"/")
 		}
 		if about && !harmless(line) {
-			return strings.Join(strings.Fields(withoutPassword(line)), " ")
+			return strings.Join(strings.Fields(line), " ")
 		}
 	}
 	return ""
@@ -270,8 +271,11 @@ func (r *dpkgReader) line(line string) {
 		return
 	}
 	// What a script prints before it fails is the reason that a person looks for.
-	r.last = ""
-	if text := strings.TrimSpace(line); text != "" && !dpkgChatter(text) {
+	switch text := strings.TrimSpace(line); {
+	case text == "":
+	case dpkgChatter(text):
+		r.last = ""
+	default:
 		r.last = text
 	}
 }
