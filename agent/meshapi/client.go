@@ -72,9 +72,9 @@ func NewClient(config Config) *Client {
 	return &Client{config: config, signer: v4.NewSigner(), retryer: retryer}
 }
 
-// maxAnswer bounds what is read of an answer, in bytes: the largest carries 1 MiB
-// of output in base64.
-const maxAnswer = 4 << 20
+// maxAnswer bounds what is read of an answer, in bytes: the largest has
+// thousands of patches with their reasons.
+const maxAnswer = 16 << 20
 
 // longestOutputWait is how long ReadOutput with Wait may be held by the mesh.
 const longestOutputWait = 10 * time.Second
@@ -111,6 +111,16 @@ func (c *Client) ReadOutput(ctx context.Context, in *ReadOutputInput) (*ReadOutp
 // Keyring lists or changes the gossip keys.
 func (c *Client) Keyring(ctx context.Context, in *KeyringInput) (*KeyringOutput, error) {
 	return call[KeyringOutput](ctx, c, "Keyring", in, 0)
+}
+
+// DescribePatchStatus tells how all nodes stand with their patches, page by page.
+func (c *Client) DescribePatchStatus(ctx context.Context, in *DescribePatchStatusInput) (*DescribePatchStatusOutput, error) {
+	return call[DescribePatchStatusOutput](ctx, c, "DescribePatchStatus", in, 0)
+}
+
+// GetPatchReport tells all that is known of a node's patches.
+func (c *Client) GetPatchReport(ctx context.Context, in *GetPatchReportInput) (*GetPatchReportOutput, error) {
+	return call[GetPatchReportOutput](ctx, c, "GetPatchReport", in, 0)
 }
 
 // call makes one call, retries included. Errors have the shape of the SDK's own.

@@ -57,7 +57,7 @@ NODE is a node's id or its name, where only one has that name.`,
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
-		PersistentPreRunE: func(*cobra.Command, []string) error { return a.checkFlags() },
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return a.checkFlags(cmd) },
 	}
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.configFile, "config", "", "access to the mesh (default ~/.config/meshctl/config.yaml)")
@@ -72,19 +72,26 @@ NODE is a node's id or its name, where only one has that name.`,
 	root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json", "yaml"}, cobra.ShellCompDirectiveNoFileComp))
 	root.AddCommand(
 		a.envCommand(), a.meshCommand(), a.nodeCommand(), a.activationCommand(), a.runCommand(),
-		a.commandCommand(), a.documentCommand(), a.windowCommand(), a.keyringCommand(), a.completionCommand(),
+		a.commandCommand(), a.documentCommand(), a.windowCommand(), a.baselineCommand(), a.patchCommand(), a.patchGroupCommand(), a.keyringCommand(), a.completionCommand(),
 	)
 	root.AddCommand(laterCommands()...)
 	finish(root)
 	return root
 }
 
-func (a *app) checkFlags() error {
+func (a *app) checkFlags(cmd *cobra.Command) error {
+	if a.output == "csv" && cmd.Annotations[annotationCSV] != "" {
+		return a.checkTimeout()
+	}
 	if !slices.Contains([]string{"table", "json", "yaml"}, a.output) {
 		wrong := a.output
 		a.output = "table" // the error itself has to be told somehow
 		return usagef("-o is table, json or yaml, not %q", wrong)
 	}
+	return a.checkTimeout()
+}
+
+func (a *app) checkTimeout() error {
 	if a.timeout <= 0 {
 		return usagef("--timeout is a positive time such as 30s")
 	}

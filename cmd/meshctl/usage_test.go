@@ -66,8 +66,8 @@ func TestWrongUsage(t *testing.T) {
 func TestNotInThisVersion(t *testing.T) {
 	m := newFakeMesh(t)
 	for _, line := range []string{
-		"parameter put --name x --value y", "parameter", "baseline list", "patch scan --targets all", "patch-group set", "window create", "window schedule mw-0123456789abcdef0",
-		"association list", "snapshot save /x", "snapshot restore /x", "patch --help",
+		"parameter put --name x --value y", "parameter", "window create", "window schedule mw-0123456789abcdef0",
+		"association list", "snapshot save /x", "snapshot restore /x",
 	} {
 		r := m.run(strings.Fields(line)...)
 		if r.code != exitUsage || r.out != "" || !strings.HasSuffix(r.err, "is not in this version of fleetmesh\n") || strings.Count(r.err, "\n") != 1 {
