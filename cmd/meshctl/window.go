@@ -29,8 +29,12 @@ type windowScheduleOptions struct {
 	next       int
 }
 
-// maxOpenings bounds --next: these many take some hundred megabytes.
-const maxOpenings = 1_000_000
+// maxOpenings bounds --next, and maxOpeningsJSON with JSON, which takes a tenth of
+// YAML's memory: either has somewhat less than a gigabyte.
+const (
+	maxOpenings     = 50_000
+	maxOpeningsJSON = 1_000_000
+)
 
 func (a *app) windowScheduleCommand() *cobra.Command {
 	var o windowScheduleOptions
@@ -51,6 +55,10 @@ later; of one that comes twice, because it is set back, the first is meant.`,
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, arguments []string) error {
+			most := maxOpenings
+			if a.output == "json" {
+				most = maxOpeningsJSON
+			}
 			switch {
 			case len(arguments) == 1:
 				return notInThisVersion(cmd.CommandPath() + " WINDOW-ID")
@@ -58,8 +66,8 @@ later; of one that comes twice, because it is set back, the first is meant.`,
 				return usagef("say which schedule, with --expression")
 			case cmd.Flags().Changed("offset") && o.offset < 1: // which the API refuses, and Terms take for none
 				return usagef("--offset is 1 to 6 days, not %d", o.offset)
-			case o.next < 1 || o.next > maxOpenings:
-				return usagef("--next is 1 to %d", maxOpenings)
+			case o.next < 1 || o.next > most:
+				return usagef("--next is 1 to %d, and to %d with -o json", maxOpenings, maxOpeningsJSON)
 			}
 			return a.windowSchedule(o)
 		},

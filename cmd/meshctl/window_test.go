@@ -37,6 +37,8 @@ func TestWindowScheduleIsRefused(t *testing.T) {
 	}{
 		{nil, exitUsage, "say which schedule, with --expression"},
 		{[]string{"--expression", good, "--next", "0"}, exitUsage, "--next is 1 to"},
+		{[]string{"--expression", good, "--next", "50001", "-o", "yaml"}, exitUsage, "--next is 1 to 50000, and to 1000000 with -o json"},
+		{[]string{"--expression", good, "--next", "1000001", "-o", "json"}, exitUsage, "--next is 1 to 50000"},
 		{[]string{"--expression", good, "--offset", "0"}, exitUsage, "--offset is 1 to 6 days, not 0"},
 		{[]string{"mw-1", "mw-2"}, exitUsage, `unexpected argument "mw-2"`},
 		{[]string{"--expression", ""}, exitRefused, "it has to be cron(...), rate(...) or at(...)"},

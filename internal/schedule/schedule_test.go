@@ -2,6 +2,9 @@ package schedule
 
 import (
 	"errors"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"reflect"
 	"slices"
 	"strings"
@@ -275,6 +278,18 @@ func TestZone(t *testing.T) {
 		if zone, err := Zone(name); !errors.Is(err, ErrInvalid) || zone != nil {
 			t.Errorf("%q: %v, %v", name, zone, err)
 		}
+	}
+}
+
+// Minimal hosts have no zone data; here, where there are some, only the import shows
+// that the program has its own.
+func TestZoneDataComeWithTheProgram(t *testing.T) {
+	file, err := parser.ParseFile(token.NewFileSet(), "zone.go", nil, parser.ImportsOnly)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.ContainsFunc(file.Imports, func(i *ast.ImportSpec) bool { return i.Path.Value == `"time/tzdata"` }) {
+		t.Error("zone.go does not import time/tzdata")
 	}
 }
 
