@@ -8,6 +8,7 @@ import (
 
 	"crypto/x509"
 
+	"fleetmesh/agent/api"
 	"fleetmesh/agent/leader"
 	"fleetmesh/executor"
 	"fleetmesh/internal/pki"
@@ -19,7 +20,7 @@ func (a *Agent) leaderConfig(store *raftstore.Store) leader.Config {
 	return leader.Config{
 		NodeID: a.identity.NodeID(), Store: store, Peers: a.client, Members: a.gossip.Load(), Gate: a.gate,
 		Log: a.log.With("part", "leader"), Now: a.clock.Now, Clock: a.clock,
-		Platforms: documentPlatforms,
+		Platforms: documentPlatforms, Compose: api.ComposeCommand,
 		LastSeen: func(nodeID string) time.Time {
 			at := a.gossip.Load().LastSeen(nodeID)
 			if at.IsZero() {

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
@@ -35,59 +34,13 @@ const (
 	defaultMaxErrors      = "0"
 )
 
-// sendCommand checks all that can be known before dispatch and stores the command;
-// agent/leader does the rest.
+// sendCommand stores a command that composeCommand has made; agent/leader does the
+// rest.
 func (c *call) sendCommand(in *ssm.SendCommandInput) (*ssm.SendCommandOutput, error) {
-	if err := checkUnsupported(in); err != nil {
-		return nil, err
-	}
-	source, err := c.findDocument(aws.ToString(in.DocumentName), aws.ToString(in.DocumentVersion), "")
+	command, state, err := c.composeCommand(in, uuid.NewString())
 	if err != nil {
 		return nil, err
 	}
-	if err := checkDocumentHash(in, source.content); err != nil {
-		return nil, err
-	}
-	content, document, err := source.command()
-	if err != nil {
-		return nil, err
-	}
-	if len(c.in.Body) > maxSendBody {
-		return nil, refuse(codeDocumentSize, "The request has %d bytes; the limit is %d.", len(c.in.Body), maxSendBody)
-	}
-	if size := commandSize(source.content, in.Parameters); size > maxDocumentSize {
-		return nil, refuse(codeDocumentSize, "The document and its parameters have %d bytes; the limit is %d.", size, maxDocumentSize)
-	}
-	if err := document.CheckParameters(in.Parameters); err != nil {
-		return nil, refuse(codeInvalidParameters, "%s", err)
-	}
-	if err := c.checkNodes(in, document.Platforms()); err != nil {
-		return nil, err
-	}
-	nested, err := c.nestedDocuments(source, document, in.Parameters)
-	if err != nil {
-		return nil, err
-	}
-	if err := checkRecordSize(c.in.Body, content, nested); err != nil {
-		return nil, err
-	}
-	meshRecord, err := c.readMesh()
-	if err != nil {
-		return nil, err
-	}
-	delivery := time.Duration(aws.ToInt32(in.TimeoutSeconds)) * time.Second
-	if delivery == 0 {
-		delivery = defaultDelivery * time.Second
-	}
-	command := raftstore.Command{
-		ID: uuid.NewString(), Input: c.in.Body,
-		DocumentName: source.head.Name, DocumentVersion: *source.number(), Document: content, Nested: nested,
-		Caller: c.who.name, RequestedAt: c.now,
-		DeliverUntil: c.now.Add(delivery),
-		ExpiresAt:    c.now.Add(delivery + executor.ExecutionTimeout(document, in.Parameters)),
-		Epoch:        meshRecord.Epoch,
-	}
-	state := raftstore.CommandState{ID: command.ID, Status: string(types.CommandStatusPending), StatusDetails: string(types.CommandStatusPending)}
 	c.txn.PutNewCommand(command, state)
 	c.resource = command.ID
 	described, err := describeCommand(command, state)

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/ssm"
+
 	"fleetmesh/agent/peer"
 	"fleetmesh/internal/clock"
 	"fleetmesh/internal/pki"
@@ -90,6 +92,10 @@ type Config struct {
 	// Platforms returns the platform types that a document is for, none for all.
 	// nil takes every document to be for all.
 	Platforms func(document json.RawMessage) []string
+	// Compose makes the records of a command as SendCommand does, by the store's moment
+	// r, or says why it would refuse. It changes nothing; the loops of windows and
+	// associations put what it returns, under ids of their own.
+	Compose func(r raftstore.Reader, in *ssm.SendCommandInput, id, caller string, now time.Time) (command raftstore.Command, state raftstore.CommandState, refusal string, err error)
 	// MeshKey is handed to nodes that are to hold the store.
 	MeshKey func() pki.MeshKey
 	// OpenGossipKey opens a key of the keyring.
