@@ -24,6 +24,9 @@ type DNF struct {
 	// that notice, as Inventory last saw them.
 	suggested map[Package]string
 	notes     []string
+	// fetched is when the last refresh was, and problems what went wrong in it.
+	fetched  time.Time
+	problems map[string]string
 }
 
 // NewDNF is the Manager of a machine with dnf.
@@ -72,10 +75,18 @@ func (m *DNF) dry(ctx context.Context, args ...string) (*dnfPlan, outcome, error
 	return plan, result, nil
 }
 
-// dnfEnvironment keeps dnf, a program in Python, from holding back what it prints.
-var dnfEnvironment = []string{"PYTHONUNBUFFERED=1"}
+// dnfEnvironment keeps dnf, a program in Python, from holding back what it prints, and an
+// administrator's aliases from changing its commands.
+var dnfEnvironment = []string{"PYTHONUNBUFFERED=1", "DNF_DISABLE_ALIASES=1"}
 
 func (m *DNF) Inventory(ctx context.Context) (*Inventory, error) {
+	return m.inventory(ctx, !m.setup.Offline)
+}
+
+// Reread takes stock again with the metadata of the last Inventory.
+func (m *DNF) Reread(ctx context.Context) (*Inventory, error) { return m.inventory(ctx, false) }
+
+func (m *DNF) inventory(ctx context.Context, fetch bool) (*Inventory, error) {
 	if err := m.prepare(); err != nil {
 		return nil, err
 	}
@@ -83,7 +94,7 @@ func (m *DNF) Inventory(ctx context.Context) (*Inventory, error) {
 	if err != nil {
 		return nil, err
 	}
-	plan, problems, err := m.refresh(ctx)
+	plan, problems, err := m.refresh(ctx, fetch)
 	if err != nil {
 		return nil, err
 	}
@@ -130,17 +141,24 @@ func (m *DNF) prepare() error {
 // refresh gets the metadata and what dnf would do with it. Where a repository cannot
 // be refreshed and older data of it is left, that is used. The problems are those of
 // the refresh.
-func (m *DNF) refresh(ctx context.Context) (*dnfPlan, map[string]string, error) {
-	how := "--refresh"
-	if m.setup.Offline {
-		how = "-C"
+func (m *DNF) refresh(ctx context.Context, fetch bool) (*dnfPlan, map[string]string, error) {
+	how := "-C"
+	if fetch {
+		how = "--refresh"
 	}
 	plan, result, err := m.dry(ctx, how, "upgrade")
 	if err != nil {
 		return nil, nil, err
 	}
 	problems := plan.problems
-	if len(problems) > 0 && !m.setup.Offline && slices.ContainsFunc(keys(problems), func(id string) bool { return m.metadata(id) != "" }) {
+	if fetch {
+		m.fetched, m.problems = time.Now().UTC(), problems
+	} else {
+		for id, why := range m.problems {
+			problems[id] = why
+		}
+	}
+	if fetch && len(problems) > 0 && slices.ContainsFunc(sortedKeys(problems), func(id string) bool { return m.metadata(id) != "" }) {
 		if plan, result, err = m.dry(ctx, "-C", "upgrade"); err != nil {
 			return nil, nil, err
 		}
@@ -154,7 +172,7 @@ func (m *DNF) refresh(ctx context.Context) (*dnfPlan, map[string]string, error) 
 func (m *DNF) why(plan *dnfPlan, problems map[string]string, result outcome) string {
 	if len(problems) > 0 {
 		var all []string
-		for _, id := range keys(problems) {
+		for _, id := range sortedKeys(problems) {
 			all = append(all, id+": "+problems[id])
 		}
 		return strings.Join(all, "; ")
@@ -177,13 +195,15 @@ func (m *DNF) read(ctx context.Context, catalog *rpmCatalog, plan *dnfPlan, prob
 		source, err := rpmRepository{id: id, dir: dir}.read(ctx, m.setup.Root, catalog)
 		if source.Problem = problems[id]; err != nil {
 			source.Problem, failed = err.Error(), err
+		} else if source.Problem == "" && !m.fetched.IsZero() {
+			source.Fetched = m.fetched
 		}
 		sources = append(sources, source)
 	}
 	if failed != nil && !slices.ContainsFunc(sources, func(s Source) bool { return s.Problem == "" }) {
 		return nil, failed
 	}
-	for _, id := range keys(problems) {
+	for _, id := range sortedKeys(problems) {
 		if !slices.Contains(plan.loaded, id) {
 			sources = append(sources, Source{Name: id, Problem: problems[id]})
 		}
@@ -225,8 +245,9 @@ func (m *DNF) choose(ctx context.Context, plan *dnfPlan, installed []Installed, 
 	if err != nil {
 		return err
 	}
+	own := m.excludedByMain()
 	for i := range installed {
-		installed[i].Held = locks.holds(installed[i].Package)
+		installed[i].Held = locks.holds(installed[i].Package) || own.holds(installed[i].Package)
 	}
 	ask := m.doubtful(all, len(locks) > 0)
 	if len(ask) == 0 {
@@ -248,16 +269,16 @@ func (m *DNF) choose(ctx context.Context, plan *dnfPlan, installed []Installed, 
 		if answer.filtered[nevra(candidate.Package)] != "exclude" {
 			continue
 		}
-		if lock := locks.about(candidate.Name); lock != "" {
-			candidate.Held, candidate.Excluded = true, "versionlock has "+lock
+		if candidate.Held = true; locks.about(candidate.Name) != "" {
+			candidate.Excluded = "versionlock has " + locks.about(candidate.Name)
 		} else {
 			candidate.Excluded = "the configuration of " + m.program + " excludes it" + excludes
 		}
 	}
 	// What another name would replace stays what it is: its newest version is chosen.
 	for i, candidate := range *candidates {
-		first := i == 0 || (*candidates)[i-1].ID() != candidate.ID()
-		if first && candidate.Excluded == "" && plan.obsoleted[candidate.ID()] {
+		newest := i+1 == len(*candidates) || (*candidates)[i+1].ID() != candidate.ID()
+		if newest && candidate.Excluded == "" && plan.obsoleted[candidate.ID()] {
 			candidate.Chosen = true
 		}
 	}
@@ -273,7 +294,7 @@ func (m *DNF) doubtful(all []*Candidate, locked bool) []*Candidate {
 		return ask
 	}
 	for i, candidate := range all {
-		if first := i == 0 || all[i-1].ID() != candidate.ID(); first && !candidate.Chosen {
+		if newest := i+1 == len(all) || all[i+1].ID() != candidate.ID(); newest && !candidate.Chosen {
 			return ask
 		}
 	}
@@ -288,16 +309,6 @@ func (m *DNF) modules(all []*Candidate) bool {
 	}
 	entries, err := os.ReadDir(m.file("/etc/dnf/modules.d"))
 	return err == nil && len(entries) > 0
-}
-
-// keys are the keys of a map in order.
-func keys[V any](of map[string]V) []string {
-	all := make([]string, 0, len(of))
-	for key := range of {
-		all = append(all, key)
-	}
-	slices.Sort(all)
-	return all
 }
 
 func cutLast(text string, at byte) (before, after string, found bool) {

@@ -113,44 +113,70 @@ func matchesSpec(pattern string, p Package) bool {
 	return false
 }
 
-// excludes names what the configuration takes out, for people: " (excludepkgs=kernel*
-// in /etc/dnf/dnf.conf)"; "" where it takes out nothing.
-func (m *DNF) excludes() string {
-	files := []string{"/etc/dnf/dnf.conf", "/etc/yum.conf"}
-	repositories, dir := "/etc/yum.repos.d", m.file("/etc/yum.repos.d")
-	if len(m.setup.Sources) > 0 {
-		repositories, dir = m.sources(), m.sources()
-	}
-	if entries, err := os.ReadDir(dir); err == nil {
-		for _, entry := range entries {
-			if strings.HasSuffix(entry.Name(), ".repo") {
-				files = append(files, filepath.Join(repositories, entry.Name()))
-			}
+// setting is a line of a configuration file.
+type setting struct{ key, value, file string }
+
+// excludeSettings are the settings of dnf's own configuration, and where all of the
+// repositories', that take packages out.
+func (m *DNF) excludeSettings(repositories bool) []setting {
+	places := map[string]string{} // by the name for people
+	for _, name := range []string{"/etc/dnf/dnf.conf", "/etc/yum.conf"} {
+		// On RHEL the second is a link to the first.
+		if info, err := os.Lstat(m.file(name)); err == nil && info.Mode().IsRegular() {
+			places[name] = m.file(name)
 		}
 	}
-	var found []string
-	for _, name := range files {
-		place := m.file(name)
-		if repositories == m.sources() && strings.HasPrefix(name, repositories) {
-			place = name
+	if repositories {
+		pattern := m.file("/etc/yum.repos.d/*.repo")
+		if len(m.setup.Sources) > 0 {
+			pattern = filepath.Join(m.sources(), "*.repo")
 		}
-		file, err := os.Open(place)
+		files, _ := filepath.Glob(pattern) // the pattern is well formed
+		for _, file := range files {
+			places[m.within(file)] = file
+		}
+	}
+	var found []setting
+	for _, name := range sortedKeys(places) {
+		data, err := os.ReadFile(places[name])
 		if err != nil {
 			continue
 		}
-		for lines := bufio.NewScanner(file); lines.Scan(); {
-			key, value, ok := strings.Cut(lines.Text(), "=")
-			switch strings.TrimSpace(key) {
+		for line := range strings.Lines(string(data)) {
+			key, value, _ := strings.Cut(line, "=")
+			key, value = strings.TrimSpace(key), strings.TrimSpace(value)
+			switch key {
 			case "exclude", "excludepkgs", "includepkgs":
-				if line := strings.TrimSpace(key) + "=" + strings.TrimSpace(value); ok && strings.TrimSpace(value) != "" && len(found) < 5 {
-					found = append(found, line+" in "+name)
+				if value != "" {
+					found = append(found, setting{key, value, name})
 				}
 			}
 		}
-		file.Close()
+	}
+	return found
+}
+
+// excludes names what the configuration takes out, for people: " (excludepkgs=kernel*
+// in /etc/dnf/dnf.conf)"; "" where it takes out nothing.
+func (m *DNF) excludes() string {
+	var found []string
+	for _, s := range m.excludeSettings(true) {
+		found = append(found, s.key+"="+s.value+" in "+s.file)
 	}
 	if len(found) == 0 {
 		return ""
 	}
-	return " (" + strings.Join(found, ", ") + ")"
+	return " (" + strings.Join(found[:min(len(found), 5)], ", ") + ")"
+}
+
+// excludedByMain are the patterns that the configuration excludes whatever repository
+// a package is from.
+func (m *DNF) excludedByMain() lockList {
+	var list lockList
+	for _, s := range m.excludeSettings(false) {
+		if s.key != "includepkgs" {
+			list = append(list, strings.FieldsFunc(s.value, func(r rune) bool { return r == ',' || r == ' ' })...)
+		}
+	}
+	return list
 }

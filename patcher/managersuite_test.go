@@ -340,7 +340,7 @@ func suiteLost(t *testing.T, h managerHost) {
 	h.lose("suite-b", "1.1")
 	m := h.manager(nil)
 	mustInventory(t, m)
-	wantFailures(t, mustInstall(t, m, []Package{a.of(h), b.of(h)}), map[string]string{"suite-b": "404"})
+	wantFailures(t, mustInstall(t, m, []Package{a.of(h), b.of(h)}), map[string]string{"suite-b": "suite-b"}) // the file's name
 	wantInstalled(t, h, map[string]string{"suite-a": h.version("1.1"), "suite-b": h.version("1.0")})
 }
 

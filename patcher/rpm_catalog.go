@@ -116,7 +116,7 @@ func mergeNotice(a, b Notice) Notice {
 }
 
 // close gives each version its notices and returns the candidates, ordered by name,
-// architecture and version, newest first. A notice about a version that no
+// architecture and version. A notice about a version that no
 // repository has any more counts to the next newer one that is there: who installs
 // that has what the notice promises.
 func (c *rpmCatalog) close() []*Candidate {
@@ -131,7 +131,7 @@ func (c *rpmCatalog) close() []*Candidate {
 		if d := strings.Compare(a.Arch, b.Arch); d != 0 {
 			return d
 		}
-		return CompareRPM(b.Version, a.Version)
+		return CompareRPM(a.Version, b.Version)
 	})
 	for p, notices := range c.noted {
 		given := false
@@ -146,7 +146,8 @@ func (c *rpmCatalog) close() []*Candidate {
 		var next *Candidate
 		for _, candidate := range all {
 			if candidate.Name == p.Name && candidate.Arch == p.Arch && CompareRPM(candidate.Version, p.Version) >= 0 {
-				next = candidate // the list goes down
+				next = candidate
+				break
 			}
 		}
 		if next == nil {

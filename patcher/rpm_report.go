@@ -15,7 +15,7 @@ var (
 	// of dnf, "(5/7) Installing: a-2-1.noarch [....error]" of zypper.
 	rpmStep = regexp.MustCompile(`^( +(Running scriptlet|Preparing|Upgrading|Updating|Installing|Cleanup|Verifying|Reinstalling|Obsoleting|Erasing|Downgrading) *: |\(\s*\d+/\d+\) |Additional rpm output:)`)
 	// Lines that say why something fails; the rest is progress and tables.
-	rpmError = regexp.MustCompile(`^\s*(error:|Error\b|\[FAILED\]|Package "|file .* conflicts|installing package|Public key for|Failed to|No match for|No package |All matches were|- |Import of key|not found|.* is not signed|'.*' not found|No provider of|File '.*' not found|Download .* error|Signature verification failed|Digest verification failed|Installation of )`)
+	rpmError = regexp.MustCompile(`^\s*(error:|Error\b|\[(FAILED|MIRROR)\]|Package "|file .* conflicts|installing package|Public key for|Failed to|No match for|No package |All matches were|- |Import of key|not found|.* is not signed|'.*' not found|No provider of|File '.*' not found|Download .* error|Signature verification failed|Digest verification failed|Installation of )`)
 	// What tells nothing: Debian's rpm says so each time, and zypper after each failure.
 	rpmNoise = regexp.MustCompile(`^\s*(rpm: RPM should not be used|rpm: However assuming|Problem occurred during|Please see the above|error: .*: erase skipped)`)
 	// A problem of the resolver: " Problem 1: …" of dnf, "Problem: …" of zypper.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -30,6 +31,9 @@ type Zypper struct {
 	// that patch, as Inventory last saw them.
 	suggested map[Package]string
 	notes     []string
+	// fetched is when the last refresh was, and problems what went wrong in it.
+	fetched  time.Time
+	problems map[string]string
 }
 
 // NewZypper is the Manager of a machine with zypper.
@@ -69,7 +73,7 @@ func (z *Zypper) look(ctx context.Context, read func(io.Reader) error, args ...s
 // privately are the arguments of unshare for a program that sees a copy in place of
 // libzypp's state.
 func privately(copied string) []string {
-	return []string{"--mount", "--propagation", "private", "/bin/sh", "-c", `mount --bind "$1" ` + zyppState + ` && shift && exec "$@"`, "sh", copied}
+	return []string{"--mount", "--propagation", "private", "/bin/sh", "-c", `mount -n --bind "$1" ` + zyppState + ` && shift && exec "$@"`, "sh", copied}
 }
 
 // private tells whether a program can be given a mount of its own.
@@ -83,6 +87,13 @@ func (z *Zypper) private(ctx context.Context) bool {
 }
 
 func (z *Zypper) Inventory(ctx context.Context) (*Inventory, error) {
+	return z.inventory(ctx, !z.setup.Offline)
+}
+
+// Reread takes stock again with the metadata of the last Inventory.
+func (z *Zypper) Reread(ctx context.Context) (*Inventory, error) { return z.inventory(ctx, false) }
+
+func (z *Zypper) inventory(ctx context.Context, fetch bool) (*Inventory, error) {
 	repositories, err := z.prepare()
 	if err != nil {
 		return nil, err
@@ -91,7 +102,7 @@ func (z *Zypper) Inventory(ctx context.Context) (*Inventory, error) {
 	if err != nil {
 		return nil, err
 	}
-	problems, err := z.refresh(ctx, repositories)
+	problems, err := z.refresh(ctx, repositories, fetch)
 	if err != nil {
 		return nil, err
 	}
@@ -182,9 +193,12 @@ func (z *Zypper) copyRepositories() error {
 
 // refresh gets the metadata, and switches repositories off in our copy of which there
 // is none: zypper would go for them again each time.
-func (z *Zypper) refresh(ctx context.Context, repositories []zyppRepository) (map[string]string, error) {
-	problems := map[string]string{}
-	if !z.setup.Offline {
+func (z *Zypper) refresh(ctx context.Context, repositories []zyppRepository, fetch bool) (map[string]string, error) {
+	problems := maps.Clone(z.problems)
+	if fetch || problems == nil {
+		problems = map[string]string{}
+	}
+	if fetch {
 		var messages []string
 		result, err := z.look(ctx, func(out io.Reader) (err error) {
 			messages, err = readZypperErrors(out)
@@ -198,6 +212,9 @@ func (z *Zypper) refresh(ctx context.Context, repositories []zyppRepository) (ma
 			return nil, fmt.Errorf("zypper refresh: %s", strings.Join(messages, "; "))
 		}
 	}
+	if fetch {
+		z.fetched, z.problems = time.Now().UTC(), maps.Clone(problems)
+	}
 	var without []string
 	for _, r := range repositories {
 		if z.metadata(r.alias) != "" {
@@ -210,7 +227,7 @@ func (z *Zypper) refresh(ctx context.Context, repositories []zyppRepository) (ma
 	}
 	if len(without) == len(repositories) {
 		var all []string
-		for _, alias := range keys(problems) {
+		for _, alias := range sortedKeys(problems) {
 			all = append(all, alias+": "+problems[alias])
 		}
 		if len(all) == 0 {
@@ -242,8 +259,8 @@ func (z *Zypper) read(ctx context.Context, catalog *rpmCatalog, repositories []z
 			var err error
 			if source, err = (rpmRepository{id: r.alias, dir: dir}).read(ctx, z.setup.Root, catalog); err != nil {
 				source.Problem, failed = err.Error(), err
-			} else if source.Problem = problems[r.alias]; source.Problem == "" && !z.setup.Offline {
-				source.Fetched = time.Now().UTC()
+			} else if source.Problem = problems[r.alias]; source.Problem == "" && !z.fetched.IsZero() {
+				source.Fetched = z.fetched
 			}
 		}
 		sources = append(sources, source)
