@@ -41,9 +41,7 @@ func TestMain(m *testing.M) {
 // Where that cannot be had, as for others than root, the test is skipped.
 func overlayRoot(t *testing.T) string {
 	t.Helper()
-	if os.Geteuid() != 0 || os.Getenv(namespaceVariable) == "" {
-		t.Skip("needs root and a mount namespace")
-	}
+	needNamespace(t)
 	// Not t.TempDir: an overlay's options end at a comma, which names of tests may have.
 	base, err := os.MkdirTemp("", "patcher-root")
 	if err != nil {
@@ -65,6 +63,14 @@ func overlayRoot(t *testing.T) string {
 		mount(t, "tmpfs", filepath.Join(root, dir), "tmpfs", 0, "mode=1777")
 	}
 	return root
+}
+
+// needNamespace skips where nothing may be mounted.
+func needNamespace(t *testing.T) {
+	t.Helper()
+	if os.Geteuid() != 0 || os.Getenv(namespaceVariable) == "" {
+		t.Skip("needs root and a mount namespace")
+	}
 }
 
 func mount(t *testing.T, source, target, kind string, flags uintptr, options string) {

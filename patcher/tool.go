@@ -25,10 +25,10 @@ const (
 	// tailLines is how many of a program's last lines are kept to tell why it failed.
 	tailLines = 60
 	// stopGrace is how long a program that is asked to end may take; then it is killed.
-	stopGrace = 5 * time.Second
+	stopGrace = 2 * time.Second
 	// pipeGrace is how long a program that has ended is waited for to let go of its
 	// output: a daemon that a package started may keep it.
-	pipeGrace = 2 * time.Second
+	pipeGrace = time.Second
 )
 
 // errLimit is wrapped where a program took longer than it may.
