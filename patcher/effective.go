@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ssm/types"
 )
 
@@ -38,15 +39,35 @@ func Effective(b *Baseline, p Platform, offers []Offer, o EvaluateOptions) []Eff
 		v := j.approve(s)
 		switch {
 		case v.approved:
-			effects[i] = Effect{Status: types.PatchDeploymentStatusApproved, Level: v.level, Reason: v.reason}
-			if since, _ := j.released(s, v.notice); !since.IsZero() && !since.After(o.Now) {
-				effects[i].Date = since
-			}
+			effects[i] = Effect{Status: types.PatchDeploymentStatusApproved, Level: v.level, Date: j.approvedAt(s), Reason: v.reason}
 		case !v.from.IsZero():
 			effects[i] = Effect{Status: types.PatchDeploymentStatusPendingApproval, Level: v.level, Date: v.from, Reason: v.reason}
 		}
 	}
 	return effects
+}
+
+// approvedAt is when the first rule approved what rules approve, zero where no date
+// of it is known.
+func (j *judge) approvedAt(s *subject) time.Time {
+	var first time.Time
+	verdicts := j.byRules(s)
+	if len(verdicts) != len(j.rules) {
+		return first
+	}
+	for i, v := range verdicts {
+		at, _ := j.released(s, v.notice)
+		if !v.approved || at.IsZero() {
+			continue
+		}
+		if !(j.family == aptFamily && j.predefined) {
+			at = at.Add(time.Duration(aws.ToInt32(j.rules[i].ApproveAfterDays)) * day)
+		}
+		if first.IsZero() || at.Before(first) {
+			first = at
+		}
+	}
+	return first
 }
 
 // Description is what SSM shows of an offer.
