@@ -77,6 +77,7 @@ type Report struct {
 	Operation    types.PatchOperationType
 	RebootOption types.RebootOption `json:",omitempty"`
 	BaselineId   string
+	BaselineName string `json:",omitempty"`
 	SnapshotId   string `json:",omitempty"`
 	PatchGroup   string `json:",omitempty"`
 	OverrideName string `json:",omitempty"`

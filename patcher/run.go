@@ -31,7 +31,7 @@ func Run(ctx context.Context, order Order, m Manager, setup Setup, stateDir stri
 	}
 	r := &patchRun{order: order, manager: m, setup: setup, stateDir: stateDir, failed: map[string]string{}}
 	r.report = &Report{
-		Operation: order.Operation, RebootOption: order.RebootOption, BaselineId: order.Baseline.BaselineId, SnapshotId: order.SnapshotId,
+		Operation: order.Operation, RebootOption: order.RebootOption, BaselineId: order.Baseline.BaselineId, BaselineName: order.Baseline.Name, SnapshotId: order.SnapshotId,
 		PatchGroup: order.PatchGroup, OverrideName: order.OverrideName, StartedAt: r.now(),
 	}
 	err := r.run(ctx)

@@ -365,10 +365,9 @@ func TestReportText(t *testing.T) {
 	if err := r.WriteText(&out); err != nil {
 		t.Fatal(err)
 	}
-	const want = `Install by baseline pb-1 on Debian12 (Debian GNU/Linux 12, apt)
+	const want = `NON-COMPLIANT: 1 missing, 1 failed, 0 waiting for a reboot, 0 installed though rejected; 1 of them for security.
+Install by pb-1 on Debian12 (Debian GNU/Linux 12, apt)
 Began 2026-11-24T03:00:00Z, took 1m30s.
-
-NON-COMPLIANT: 1 missing, 1 failed, 0 waiting for a reboot, 0 installed though rejected; 1 of them for security.
 Installed: 1 that the baseline approves, 0 others. Not installed, not needed: 7.
 
 Failed (1):

@@ -1,6 +1,7 @@
 package patcher
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"slices"
@@ -18,15 +19,8 @@ const textRows = 100
 func (r *Report) WriteText(w io.Writer) error {
 	t := &reportText{}
 	counts := Count(r.Patches, r.NotApplicable)
-	t.linef("%s by baseline %s on %s (%s %s, %s)", r.Operation, orUnknown(r.BaselineId), orUnknown(r.Platform.Product), r.Platform.Name, r.Platform.Release, orUnknown(r.Manager))
-	t.linef("Began %s, took %s.", r.StartedAt.Format(time.RFC3339), r.EndedAt.Sub(r.StartedAt).Round(time.Second))
-	if r.OverrideName != "" {
-		t.linef("What to install is from the list %s.", r.OverrideName)
-	}
-	t.line("")
 	if r.Problem != "" {
 		t.linef("NOT DONE: %s.", strings.TrimSuffix(r.Problem, "."))
-		t.line("")
 	}
 	bad := counts.Missing + counts.Failed + counts.InstalledRejected + counts.InstalledPendingReboot
 	switch {
@@ -37,6 +31,11 @@ func (r *Report) WriteText(w io.Writer) error {
 	default:
 		t.linef("NON-COMPLIANT: %d missing, %d failed, %d waiting for a reboot, %d installed though rejected; %d of them for security.",
 			counts.Missing, counts.Failed, counts.InstalledPendingReboot, counts.InstalledRejected, counts.SecurityNonCompliant)
+	}
+	t.linef("%s by %s on %s (%s %s, %s)", r.Operation, orUnknown(cmp.Or(r.BaselineName, r.BaselineId)), orUnknown(r.Platform.Product), r.Platform.Name, r.Platform.Release, orUnknown(r.Manager))
+	t.linef("Began %s, took %s.", r.StartedAt.Format(time.RFC3339), r.EndedAt.Sub(r.StartedAt).Round(time.Second))
+	if r.OverrideName != "" {
+		t.linef("What to install is from the list %s.", r.OverrideName)
 	}
 	t.linef("Installed: %d that the baseline approves, %d others. Not installed, not needed: %d.", counts.Installed, counts.InstalledOther, counts.NotApplicable)
 	for _, group := range []struct {
