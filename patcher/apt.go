@@ -182,6 +182,9 @@ func (a *Apt) configuration(lists string) string {
 	set("Acquire::Languages", "none")
 	set("Dpkg::Use-Pty", "0")
 	set("APT::Color", "0")
+	// The cache is below a directory that is root's alone, where apt's own user cannot
+	// go; what comes is held to its signatures as ever.
+	set("APT::Sandbox::User", "root")
 	set("APT::Get::Assume-Yes", "true")
 	set("APT::Get::Show-User-Simulation-Note", "false")
 	set("APT::Install-Recommends", "false")
