@@ -44,7 +44,7 @@ func (r *planReader) line(line string) {
 		return
 	}
 	if text, ok := strings.CutPrefix(line, "E: "); ok {
-		r.unmet = false
+		r.unmet = true // apt 3 goes on below it
 		r.plan.Problems = append(r.plan.Problems, text)
 		return
 	}

@@ -14,6 +14,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -52,8 +54,9 @@ type tool struct {
 	Stdout func(io.Reader) error
 	// Log gets what Line gets, and standard error; nil: nobody.
 	Log io.Writer
-	// Whole: the program is not ended with ctx, since it changes the machine; only Limit
-	// ends it.
+	// Whole: the program changes the machine, so it is not ended with ctx, only by Limit;
+	// and when this process is killed it goes on, since its output goes to memory of its
+	// own and not to a pipe that breaks. Stdout is not for it.
 	Whole bool
 	// Limit is how long it may take, 0: as long as it likes.
 	Limit time.Duration
@@ -130,6 +133,21 @@ func (t tool) run(ctx context.Context) (outcome, error) {
 		}()
 	}
 	ended := make(chan struct{})
+	followed := make(chan struct{})
+	if t.Whole {
+		output, err := newOutput()
+		if err != nil {
+			return result, fmt.Errorf("run %s: %w", t.Name, err)
+		}
+		defer output.Close()
+		command.Stdout, command.Stderr = output, output
+		go func() {
+			defer close(followed)
+			follow(output, lines, ended)
+		}()
+	} else {
+		close(followed)
+	}
 	command.Cancel = func() error {
 		group := -command.Process.Pid
 		go func() {
@@ -145,12 +163,13 @@ func (t tool) run(ctx context.Context) (outcome, error) {
 	err = command.Start()
 	if err == nil {
 		err = command.Wait()
-		close(ended)
 		if running.Err() != nil {
 			// Children may have outlived their parent.
 			syscall.Kill(-command.Process.Pid, syscall.SIGKILL)
 		}
 	}
+	close(ended)
+	<-followed
 	if pipe != nil {
 		command.Stdout.(*os.File).Close()
 		pipe.SetReadDeadline(time.Now().Add(pipeGrace))
@@ -178,6 +197,51 @@ func (t tool) run(ctx context.Context) (outcome, error) {
 		return result, fmt.Errorf("run %s: %w", t.Name, err)
 	}
 	return result, nil
+}
+
+// newOutput is a file in memory.
+func newOutput() (*os.File, error) {
+	fd, err := unix.MemfdCreate("output", unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("make room for output: %w", err)
+	}
+	return os.NewFile(uintptr(fd), "output"), nil
+}
+
+const (
+	// followEvery is how often a growing output is read. Shorter: lines come sooner, for
+	// one system call each time.
+	followEvery = 50 * time.Millisecond
+	// freeEvery is how many bytes of output that were read are kept in memory.
+	freeEvery = 1 << 20
+)
+
+// follow reads what programs write to a file until they have ended.
+func follow(output *os.File, to io.Writer, ended <-chan struct{}) {
+	buffer := make([]byte, 32<<10)
+	var read, freed int64
+	look := time.NewTicker(followEvery)
+	defer look.Stop()
+	for last := false; ; {
+		n, err := output.ReadAt(buffer, read)
+		if n > 0 {
+			to.Write(buffer[:n])
+			read += int64(n)
+			if read-freed >= freeEvery {
+				unix.Fallocate(int(output.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, freed, read-freed)
+				freed = read
+			}
+			continue
+		}
+		if last || err != nil && err != io.EOF {
+			return
+		}
+		select {
+		case <-ended:
+			last = true
+		case <-look.C:
+		}
+	}
 }
 
 // toolPath is where package managers live.

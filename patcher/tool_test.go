@@ -1,6 +1,7 @@
 package patcher
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -127,6 +128,48 @@ func TestToolThatChangesTheMachineIsNotEnded(t *testing.T) {
 	run.Whole, run.Limit = true, 50*time.Millisecond
 	if _, err := run.run(t.Context()); !errors.Is(err, errLimit) {
 		t.Errorf("beyond its limit: %v", err)
+	}
+}
+
+// TestRunWholeTool is no test: it is started as a process that is killed.
+func TestRunWholeTool(t *testing.T) {
+	script := os.Getenv("PATCHER_TEST_WHOLE")
+	if script == "" {
+		return
+	}
+	run := shell(script)
+	run.Whole, run.Line = true, func(line string) { os.Stdout.WriteString(line + "\n") }
+	run.run(t.Context())
+}
+
+func TestToolThatChangesTheMachineOutlivesThisProcess(t *testing.T) {
+	dir := t.TempDir()
+	killer := exec.Command("/proc/self/exe", "-test.run=^TestRunWholeTool$")
+	killer.Env = append(os.Environ(), namespaceVariable+"=whole",
+		"PATCHER_TEST_WHOLE=echo $$; until [ -e "+dir+"/go ]; do sleep 0.05; done; yes | head -c 200000; yes | head -c 200000 >&2; touch "+dir+"/ended")
+	out, err := killer.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := killer.Start(); err != nil {
+		t.Fatal(err)
+	}
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(line))
+	if err != nil {
+		t.Fatal(err)
+	}
+	killer.Process.Kill()
+	killer.Wait()
+	if err := os.WriteFile(filepath.Join(dir, "go"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	gone(t, pid)
+	if _, err := os.Stat(filepath.Join(dir, "ended")); err != nil {
+		t.Error("the program was ended with the process that ran it")
 	}
 }
 
