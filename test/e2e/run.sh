@@ -12,8 +12,14 @@ missing=()
 command -v aws >/dev/null || missing+=(awscli)
 command -v ip >/dev/null || missing+=(iproute2)
 command -v strace >/dev/null || missing+=(strace)
+command -v dnf >/dev/null || missing+=(dnf)
+command -v zypper >/dev/null || missing+=(zypper)
+command -v rpmbuild >/dev/null || missing+=(rpm)
+command -v createrepo_c >/dev/null || missing+=(createrepo-c)
 if [ "${#missing[@]}" -gt 0 ]; then
   apt-get update -q
   DEBIAN_FRONTEND=noninteractive apt-get install -qy "${missing[@]}"
 fi
+# The package managers of other families, with a database of their own.
+go test -tags e2e -count=1 -timeout 10m -run '^Test(DNF|Zypper|RPM)' ./patcher
 exec go test -tags e2e -count=1 -timeout 20m ./test/e2e/

@@ -1,0 +1,165 @@
+//go:build e2e
+
+package patcher
+
+import (
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ssm/types"
+)
+
+// rpmMachines runs a test on a machine with dnf and on one with zypper.
+func rpmMachines(t *testing.T, test func(*testing.T, *rpmMachine)) {
+	t.Run("dnf", func(t *testing.T) { test(t, newDNFMachine(t)) })
+	t.Run("zypper", func(t *testing.T) { test(t, newZypperMachine(t)) })
+}
+
+func noarch(name, version string) Package {
+	return Package{Name: name, Arch: "noarch", Version: version}
+}
+
+// TestRPMTable is the exact table of a machine with each kind of package.
+func TestRPMTable(t *testing.T) {
+	rpmMachines(t, func(t *testing.T, h *rpmMachine) {
+		names := []string{"suite-lib", "suite-current", "suite-epoch", "suite-firmware", "suite-stuck", "suite-renamed", "suite-held"}
+		for _, name := range names {
+			h.publish(testPackage{name: name, version: "1"})
+		}
+		h.setUp(names...)
+		h.hold("suite-held")
+		h.notice("RLSA-1", "security", "Important", "CVE-2026-1", false, noarch("suite-lib", "0:1.1-1"))
+		h.notice("RLBA-2", "bugfix", "None", "", false, noarch("suite-lib", "0:2-1"), noarch("suite-unknown", "0:1-1"))
+		h.notice("RLSA-3", "security", "Critical", "CVE-2026-3", true, noarch("suite-firmware", "0:2-1"))
+		// About a version that nobody offers any more: who gets 3:1 has what it promises.
+		h.notice("RLSA-4", "security", "Low", "", false, noarch("suite-epoch", "2:7-1"))
+		h.addSpec("suite-successor", "2", "1", "Obsoletes: suite-renamed < 3\nProvides: suite-renamed = 3", "", "")
+		h.publish(testPackage{name: "suite-lib", version: "1.1"}, testPackage{name: "suite-lib", version: "2"}, testPackage{name: "suite-epoch", version: "3:1"},
+			testPackage{name: "suite-firmware", version: "2"}, testPackage{name: "suite-stuck", version: "2", needs: []string{"not-in-any-repository"}}, testPackage{name: "suite-held", version: "2"})
+		m := h.manager(nil)
+		inventory := mustInventory(t, m)
+		got := map[string]string{}
+		for _, c := range inventory.Candidates {
+			words := []string{}
+			for _, n := range c.Notices {
+				words = append(words, n.ID+" "+n.Type+" "+n.Severity)
+			}
+			if c.Chosen {
+				words = append(words, "chosen")
+			}
+			if c.Held {
+				words = append(words, "held")
+			}
+			if len(c.Origins) != 1 || c.Origins[0].Repository != "main-repo" || c.Built.IsZero() {
+				t.Errorf("%s comes from %v, built %v", c.Title(), c.Origins, c.Built)
+			}
+			got[c.Name+" "+c.Replaces+" "+c.Version] = strings.Join(words, ", ")
+		}
+		for key, words := range map[string]string{
+			"suite-lib 0:1-1 0:1.1-1":    "RLSA-1 security Important",
+			"suite-lib 0:1-1 0:2-1":      "RLBA-2 bugfix None, chosen",
+			"suite-epoch 0:1-1 3:1-1":    "RLSA-4 security Low, chosen",
+			"suite-firmware 0:1-1 0:2-1": "RLSA-3 security Critical, chosen",
+			"suite-stuck 0:1-1 0:2-1":    "",
+			"suite-held 0:1-1 0:2-1":     "held",
+		} {
+			if told, ok := got[key]; !ok || told != words {
+				t.Errorf("%s: got %q (%t), want %q", key, told, ok, words)
+			}
+			delete(got, key)
+		}
+		for key, words := range got {
+			t.Errorf("offered beyond the table: %s: %s", key, words)
+		}
+		// The package that another name replaces stays, and the other counts as not there.
+		if inventory.NotInstalled != 1 {
+			t.Errorf("%d packages are not installed, want 1", inventory.NotInstalled)
+		}
+		wantFailures(t, mustInstall(t, m, []Package{noarch("suite-firmware", "0:2-1")}), nil)
+		if _, err := m.Inventory(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		reboot, err := m.Reboot(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !reboot.Needed || !slices.ContainsFunc(reboot.Evidence, func(s string) bool { return strings.Contains(s, "RLSA-3") && strings.Contains(s, "suite-firmware") }) {
+			t.Errorf("after an upgrade whose notice suggests a reboot: %+v", reboot)
+		}
+		if got := h.installed(); got["suite-renamed"] == "" || got["suite-successor"] != "" || got["suite-lib"] != "0:1-1" {
+			t.Errorf("more was changed than asked for: %v", got)
+		}
+	})
+}
+
+// TestRPMBaselineSources uses a repository that the machine does not know, and no
+// other.
+func TestRPMBaselineSources(t *testing.T) {
+	rpmMachines(t, func(t *testing.T, h *rpmMachine) {
+		h.publish(testPackage{name: "suite-a", version: "1"}, testPackage{name: "suite-b", version: "1"})
+		h.setUp("suite-a", "suite-b")
+		h.publish(testPackage{name: "suite-a", version: "2"})
+		url := h.server.URL
+		for _, name := range []string{"/etc/yum.repos.d/main.repo", "/etc/zypp/repos.d/main.repo"} {
+			put(t, h.root, name, "[own]\nname=Own\nbaseurl=http://127.0.0.1:9/\nenabled=1\ngpgcheck=0\n")
+		}
+		before := h.digest()
+		inventory := mustInventory(t, h.manager(func(s *Setup) {
+			s.Sources = []types.PatchSource{{Name: aws.String("other"), Products: []string{"*"}, Configuration: aws.String("[other]\nname=Other\nbaseurl=" + url + "\nenabled=1\ngpgcheck=0")}}
+		}))
+		if c := inventory.Candidates; len(c) != 1 || c[0].Name != "suite-a" || c[0].Origins[0].Repository != "other" {
+			t.Errorf("candidates: %+v", c)
+		}
+		if s := inventory.Sources; len(s) != 1 || s[0].Name != "other" || s[0].Problem != "" {
+			t.Errorf("sources: %+v", s)
+		}
+		if after := h.digest(); after != before {
+			t.Errorf("the system has changed:\n%s\nbefore:\n%s", after, before)
+		}
+	})
+}
+
+// TestRPMNoSource tells what is wrong where nothing can be known.
+func TestRPMNoSource(t *testing.T) {
+	rpmMachines(t, func(t *testing.T, h *rpmMachine) {
+		h.down()
+		_, err := h.manager(nil).Inventory(t.Context())
+		if err == nil || !strings.Contains(err.Error(), "main-repo") {
+			t.Errorf("with the only source down: %v", err)
+		}
+		for _, name := range []string{"/etc/yum.repos.d/main.repo", "/etc/zypp/repos.d/main.repo"} {
+			if err := os.Remove(h.file(name)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := h.manager(nil).Inventory(t.Context()); err == nil || !strings.Contains(err.Error(), "repositor") {
+			t.Errorf("without any source: %v", err)
+		}
+	})
+}
+
+// TestRPMPidFile respects the lock that a tool has beside rpm's.
+func TestRPMPidFile(t *testing.T) {
+	rpmMachines(t, func(t *testing.T, h *rpmMachine) {
+		h.publish(testPackage{name: "suite-a", version: "1"})
+		h.setUp("suite-a")
+		h.publish(testPackage{name: "suite-a", version: "2"})
+		mustInventory(t, h.manager(nil))
+		pid, release := holdLock(t, h.file("/tmp/lock"))
+		defer release()
+		name := "/var/lib/dnf/rpmdb_lock.pid"
+		if h.zypper {
+			name = zyppPid
+		}
+		put(t, h.root, name, strconv.Itoa(pid))
+		_, err := h.manager(nil).Install(t.Context(), []Package{noarch("suite-a", "0:2-1")}, nil)
+		if err == nil || !strings.Contains(err.Error(), "pid "+strconv.Itoa(pid)) {
+			t.Errorf("with %s: %v", name, err)
+		}
+		wantInstalled(t, h, map[string]string{"suite-a": "0:1-1"})
+	})
+}
