@@ -241,15 +241,23 @@ func (m *DNF) choose(ctx context.Context, plan *dnfPlan, installed []Installed, 
 	for _, candidate := range all {
 		candidate.Chosen = plan.taken[candidate.Package]
 	}
-	locks, err := m.versionLocks()
-	if err != nil {
-		return err
+	var locks lockList
+	if plan.locks {
+		var err error
+		if locks, err = m.versionLocks(); err != nil {
+			return err
+		}
 	}
 	own := m.excludedByMain()
 	for i := range installed {
 		installed[i].Held = locks.holds(installed[i].Package) || own.holds(installed[i].Package)
 	}
-	ask := m.doubtful(all, len(locks) > 0)
+	for _, candidate := range all {
+		if lock := locks.about(candidate.Name); lock != "" && !candidate.Chosen {
+			candidate.Held, candidate.Excluded = true, "versionlock has "+lock
+		}
+	}
+	ask := m.doubtful(all)
 	if len(ask) == 0 {
 		return nil
 	}
@@ -269,11 +277,7 @@ func (m *DNF) choose(ctx context.Context, plan *dnfPlan, installed []Installed, 
 		if answer.filtered[nevra(candidate.Package)] != "exclude" {
 			continue
 		}
-		if candidate.Held = true; locks.about(candidate.Name) != "" {
-			candidate.Excluded = "versionlock has " + locks.about(candidate.Name)
-		} else {
-			candidate.Excluded = "the configuration of " + m.program + " excludes it" + excludes
-		}
+		candidate.Held, candidate.Excluded = true, "the configuration of "+m.program+" excludes it"+excludes
 	}
 	// What another name would replace stays what it is: its newest version is chosen.
 	for i, candidate := range *candidates {
@@ -286,15 +290,16 @@ func (m *DNF) choose(ctx context.Context, plan *dnfPlan, installed []Installed, 
 }
 
 // doubtful are the candidates of which it is not clear that dnf offers them: all that
-// it did not choose, where there are excludes, locks or modules, or where it did not
-// choose the newest.
-func (m *DNF) doubtful(all []*Candidate, locked bool) []*Candidate {
-	ask := slices.DeleteFunc(slices.Clone(all), func(candidate *Candidate) bool { return candidate.Chosen })
-	if len(ask) == 0 || locked || m.excludes() != "" || m.modules(all) {
+// it did not choose and no lock explains, where there are excludes or modules, or where
+// it did not choose the newest.
+func (m *DNF) doubtful(all []*Candidate) []*Candidate {
+	open := func(c *Candidate) bool { return !c.Chosen && !c.Held }
+	ask := slices.DeleteFunc(slices.Clone(all), func(c *Candidate) bool { return !open(c) })
+	if len(ask) == 0 || m.excludes() != "" || m.modules(all) {
 		return ask
 	}
 	for i, candidate := range all {
-		if newest := i+1 == len(all) || all[i+1].ID() != candidate.ID(); newest && !candidate.Chosen {
+		if newest := i+1 == len(all) || all[i+1].ID() != candidate.ID(); newest && open(candidate) {
 			return ask
 		}
 	}

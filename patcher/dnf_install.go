@@ -83,7 +83,7 @@ func (m *DNF) Repair(ctx context.Context) ([]string, error) {
 	if err := m.prepare(); err != nil {
 		return nil, err
 	}
-	return m.repair(ctx, "/var/lib/dnf/rpmdb_lock.pid", func(ctx context.Context) error {
+	return m.repair(ctx, "/var/lib/dnf/rpmdb_lock.pid", func(ctx context.Context, _ []duplicate) error {
 		_, err := m.transact(ctx, append(m.options(), "-y", "--setopt=clean_requirements_on_remove=0", "remove", "--duplicates"))
 		return err
 	})

@@ -45,6 +45,7 @@ type dnfPlan struct {
 	// "modular", or that are in no repository, "".
 	filtered map[string]string
 	resolved bool // it came to a result
+	locks    bool // the versionlock plugin is at work
 	locked   bool
 	errors   []string // lines that begin with Error
 	current  string   // repository that the next detail belongs to
@@ -72,6 +73,8 @@ func (p *dnfPlan) line(line string) {
 	case strings.HasPrefix(line, "--> Finished"), strings.HasPrefix(line, "Nothing to do"), strings.HasPrefix(line, "Dependencies resolved"),
 		strings.HasPrefix(line, "Dependencies Resolved"), strings.HasPrefix(line, "No packages marked for update"):
 		p.resolved = true
+	case strings.HasPrefix(line, "Loaded plugins: "):
+		p.locks = strings.Contains(line, "versionlock")
 	default:
 		p.message(line)
 	}

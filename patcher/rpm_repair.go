@@ -80,7 +80,7 @@ func (h rpmHost) interruptions(ctx context.Context, installed []Installed, pidFi
 
 // repair mends the database of rpm if it cannot be read, and ends interrupted
 // upgrades, with the package manager's own way first.
-func (h rpmHost) repair(ctx context.Context, pidFile string, own func(context.Context) error) ([]string, error) {
+func (h rpmHost) repair(ctx context.Context, pidFile string, own func(context.Context, []duplicate) error) ([]string, error) {
 	if err := h.waitForDatabase(ctx, pidFile); err != nil {
 		return nil, err
 	}
@@ -106,7 +106,7 @@ func (h rpmHost) repair(ctx context.Context, pidFile string, own func(context.Co
 	if err != nil || len(found) == 0 {
 		return done, err
 	}
-	if err := own(ctx); err != nil {
+	if err := own(ctx, found); err != nil {
 		return done, err
 	}
 	if installed, err = h.installed(ctx); err != nil {

@@ -77,11 +77,16 @@ type offered struct {
 func readPrimary(in io.Reader, each func(offered)) error {
 	t := newTags(in)
 	var p offered
-	within, head := false, false // inside of a package; and before its <format>
+	head := false // inside of a package, before its <format>
+	tell := func() {
+		if p.Name != "" && p.Arch != "" && p.Version != "" && p.Arch != "src" && p.Arch != "nosrc" {
+			each(p)
+		}
+	}
 	for {
 		err := t.next()
 		if errors.Is(err, io.EOF) {
-			if within {
+			if head {
 				return errors.New("read primary.xml: it ends within a package")
 			}
 			return nil
@@ -90,17 +95,15 @@ func readPrimary(in io.Reader, each func(offered)) error {
 			return fmt.Errorf("read primary.xml: %w", err)
 		}
 		if t.end {
-			if within && string(t.name) == "package" {
-				if p.Name != "" && p.Arch != "" && p.Version != "" && p.Arch != "src" && p.Arch != "nosrc" {
-					each(p)
-				}
-				within, head = false, false
+			if head && string(t.name) == "package" {
+				tell()
+				head = false
 			}
 			continue
 		}
 		if !head {
 			if string(t.name) == "package" {
-				p, within, head = offered{}, true, !t.empty
+				p, head = offered{}, !t.empty
 			}
 			continue
 		}
@@ -114,7 +117,14 @@ func readPrimary(in io.Reader, each func(offered)) error {
 		case "time":
 			p.built = unixTime(t.attribute("build"))
 		case "format":
-			head = false // dependencies and files, which have names and versions too
+			// Dependencies and files, the most of it, have names and versions too.
+			if !t.empty {
+				err = t.skipPast("</package>")
+			}
+			if err == nil && !t.empty {
+				tell()
+				head = false
+			}
 		}
 		if err != nil {
 			return fmt.Errorf("read primary.xml: %w", err)

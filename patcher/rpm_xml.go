@@ -145,16 +145,21 @@ func insideQuotes(b []byte) bool {
 	}
 }
 
+// skipPast goes behind a text that ends with ">".
 func (t *tags) skipPast(end string) error {
-	last := end[len(end)-1]
-	var tail []byte // the last bytes read
+	var held [16]byte // the last bytes read, right-aligned
+	tail := held[len(held)-len(end):]
 	for {
-		part, err := t.in.ReadSlice(last)
+		part, err := t.in.ReadSlice('>')
 		if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
 			return io.ErrUnexpectedEOF
 		}
-		tail = append(tail, part[max(0, len(part)-len(end)):]...)
-		tail = tail[max(0, len(tail)-len(end)):]
+		if len(part) >= len(end) {
+			copy(tail, part[len(part)-len(end):])
+		} else {
+			copy(tail, tail[len(part):])
+			copy(tail[len(tail)-len(part):], part)
+		}
 		if err == nil && string(tail) == end {
 			return nil
 		}

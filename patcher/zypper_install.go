@@ -102,7 +102,21 @@ func (z *Zypper) transact(ctx context.Context, args []string) (*rpmReport, error
 }
 
 // Repair ends what an interrupted transaction left: packages that are there in two
-// versions. zypper has no command for it, so rpm removes the older ones alone.
+// versions. zypper installs the newer one again, since its scripts may not have run,
+// which removes the older; where no repository has it, rpm removes the older alone.
 func (z *Zypper) Repair(ctx context.Context) ([]string, error) {
-	return z.repair(ctx, zyppPid, func(context.Context) error { return nil })
+	if _, err := z.prepare(); err != nil {
+		return nil, err
+	}
+	return z.repair(ctx, zyppPid, func(ctx context.Context, found []duplicate) error {
+		if err := z.writeBlocks(nil, nil); err != nil {
+			return err
+		}
+		args := []string{"install", "--force", "--auto-agree-with-licenses", "--no-recommends"}
+		for _, d := range found {
+			args = append(args, zypperSpec(d.newer))
+		}
+		_, err := z.transact(ctx, args)
+		return err
+	})
 }
