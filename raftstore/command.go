@@ -72,8 +72,10 @@ type CommandState struct {
 // leader. NodeIDs empty means all. A further request replaces it by the union.
 type CommandCancel struct {
 	Meta
-	CommandID   string
-	All         bool
+	CommandID string
+	All       bool
+	// Waiting: on the nodes where it was not started.
+	Waiting     bool `json:",omitempty"`
 	NodeIDs     []string
 	RequestedAt time.Time
 	Caller      string

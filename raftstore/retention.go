@@ -59,7 +59,7 @@ func BeginCommandSweep(r Reader, id string) (Txn, error) {
 	t.Delete(commandPrefix + id)
 	t.Delete(commandStatePrefix + id)
 	t.Delete(commandByTimePrefix + newestFirst(command.RequestedAt) + "/" + id)
-	return t, nil
+	return t, t.dropAssociationExecution(r, id)
 }
 
 // SweepCommands returns the transaction that deletes the next lot of what marked

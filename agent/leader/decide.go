@@ -154,7 +154,7 @@ func (e *engine) settle(c *activeCommand, removed map[string]bool, now time.Time
 				s.refused, s.tooLate = d.refused, d.tooLate
 			}
 		}
-		if wantsCancel(c.cancel, t.invocation.NodeID) {
+		if wantsCancel(c.cancel, t.invocation.NodeID) || c.cancel.Waiting && !t.invocation.InFlight() {
 			if is, changed := cancel(t.invocation, now); changed {
 				c.change(t, is)
 			}
