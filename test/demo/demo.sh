@@ -82,6 +82,10 @@ await 45 "three voters" voting 1
 say "3. One command for every node with the tag role=web."
 "$meshctl" run --targets tag:role=web --comment "demo" -- 'echo "hello from $(hostname), node $AWS_SSM_INSTANCE_ID"' 2>&1 | sed 's/^/   /'
 
-say "4. The nodes, and what the mesh remembers."
+say "4. This machine's packages against the default patch baseline. A scan changes nothing."
+"$meshctl" patch scan --targets tag:zone=a 2>&1 | sed 's/^/   /' || echo "   This machine cannot be scanned; the line above says why."
+"$meshctl" patch status 2>&1 | sed 's/^/   /'
+
+say "5. The nodes, and what the mesh remembers."
 "$meshctl" node list | sed 's/^/   /'
 "$meshctl" command list | sed 's/^/   /'
