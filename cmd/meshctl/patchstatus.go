@@ -150,12 +150,13 @@ func graveness(n meshapi.NodePatchStatus) int {
 func (a *app) writePatchNodes(w io.Writer, status *meshapi.DescribePatchStatusOutput) {
 	t := newTable("NODE", "GROUP", "STATUS", "SEVERITY", "MISSING", "FAILED", "REBOOT", "SCANNED", "WHY")
 	for _, n := range status.Nodes {
-		scanned := "never"
+		// Without an operation there are no figures, which is not the same as none.
+		row := table.Row{cell(n.Name), cell(n.PatchGroup), a.paintCompliance(n.Status), n.OverallSeverity, "?", "?", "?", "never", cell(n.Reason)}
 		if n.OperationEndTime != nil {
-			scanned = ageText(n.AgeSeconds) + " ago"
+			row = table.Row{cell(n.Name), cell(n.PatchGroup), a.paintCompliance(n.Status), n.OverallSeverity, n.Counts.Missing, n.Counts.Failed,
+				n.Counts.InstalledPendingReboot, ageText(n.AgeSeconds) + " ago", cell(n.Reason)}
 		}
-		t.AppendRow(table.Row{cell(n.Name), cell(n.PatchGroup), a.paintCompliance(n.Status), n.OverallSeverity, n.Counts.Missing, n.Counts.Failed,
-			n.Counts.InstalledPendingReboot, scanned, cell(n.Reason)})
+		t.AppendRow(row)
 	}
 	a.renderTable(w, t)
 }
