@@ -44,6 +44,9 @@ type PluginResult struct {
 	Stderr      string
 	StdoutBytes int64
 	StderrBytes int64
+	// Reason says why the step ended so, where Stderr is empty and the exit code does
+	// not tell.
+	Reason string `json:",omitempty"`
 }
 
 // Terminal reports whether the invocation has ended.

@@ -356,10 +356,8 @@ func describeStep(command raftstore.Command, in *ssm.SendCommandInput, i raftsto
 	}
 	out.StandardOutputContent = aws.String(firstCharacters(p.Stdout, maxStdout))
 	out.StandardErrorContent = aws.String(firstCharacters(p.Stderr, maxStderr))
-	// The reason is that of the invocation's end: a step that was successful among
-	// several is not what it tells of.
-	if i.Reason != "" && p.Stderr == "" && i.Terminal() && (len(i.Plugins) == 1 || p.Status != string(types.CommandPluginStatusSuccess)) {
-		out.StandardErrorContent = aws.String(firstCharacters(i.Reason, maxStderr))
+	if reason := reasonOf(i, p); reason != "" && p.Stderr == "" && i.Terminal() {
+		out.StandardErrorContent = aws.String(firstCharacters(reason, maxStderr))
 	}
 	if !p.StartedAt.IsZero() {
 		out.ExecutionStartDateTime = aws.String(isoTime(p.StartedAt))
@@ -370,6 +368,24 @@ func describeStep(command raftstore.Command, in *ssm.SendCommandInput, i raftsto
 		out.ExecutionElapsedTime = aws.String(isoDuration(p.FinishedAt.Sub(p.StartedAt)))
 	}
 	return out
+}
+
+// reasonOf says why a step of an ended invocation ended as it did. The invocation's
+// reason counts for a step among several where no other has given it, and never for
+// one that was successful.
+func reasonOf(i raftstore.Invocation, step raftstore.PluginResult) string {
+	gave := func(p raftstore.PluginResult) bool {
+		return p.Reason == i.Reason || strings.TrimSuffix(p.Stderr, "\n") == i.Reason
+	}
+	switch {
+	case len(i.Plugins) == 1:
+		return i.Reason
+	case step.Reason != "" || step.Status == string(types.CommandPluginStatusSuccess):
+		return step.Reason
+	case slices.ContainsFunc(i.Plugins, gave):
+		return ""
+	}
+	return i.Reason
 }
 
 // isoTime is how GetCommandInvocation writes times.

@@ -30,11 +30,15 @@ func reportOf(entry *executor.Entry, tasks []executor.Task) peer.JobReport {
 		report.FinishedAt, report.Reason = entry.FinishedAt, entry.Reason
 	}
 	for _, step := range entry.Steps {
-		report.Plugins = append(report.Plugins, raftstore.PluginResult{
+		result := raftstore.PluginResult{
 			Name: step.Name, Status: step.Status, StatusDetails: step.StatusDetails, ResponseCode: step.ResponseCode,
 			StartedAt: step.StartedAt, FinishedAt: step.FinishedAt,
 			Stdout: step.Stdout, Stderr: step.Stderr, StdoutBytes: step.StdoutBytes, StderrBytes: step.StderrBytes,
-		})
+		}
+		if step.Stderr == "" {
+			result.Reason = step.Reason
+		}
+		report.Plugins = append(report.Plugins, result)
 		if len(step.Report) > 0 {
 			if report.Findings == nil {
 				report.Findings = make(map[string][]byte)
@@ -74,7 +78,7 @@ func fitReport(report *peer.JobReport, limit int) int {
 	for keep := executor.StdoutCharacters / 2; size > limit && keep > 0; keep /= 2 {
 		for i := range report.Plugins {
 			p := &report.Plugins[i]
-			p.Stdout, p.Stderr = executor.Truncate(p.Stdout, keep), executor.Truncate(p.Stderr, keep)
+			p.Stdout, p.Stderr, p.Reason = executor.Truncate(p.Stdout, keep), executor.Truncate(p.Stderr, keep), executor.Truncate(p.Reason, keep)
 		}
 		size = encodedSize(report)
 	}
