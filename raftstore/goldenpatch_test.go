@@ -52,7 +52,7 @@ func goldenPatchExamples(node string, at, later time.Time) map[string]func(*Txn)
 				Counts: PatchCounts{Installed: 9, InstalledOther: 8, InstalledPendingReboot: 7, InstalledRejected: 6, Missing: 5, Failed: 4,
 					NotApplicable: 3, CriticalNonCompliant: 2, SecurityNonCompliant: 1, OtherNonCompliant: 10},
 				Compliant:    SeverityCounts{Critical: 1, High: 2, Medium: 3, Low: 4, Informational: 5, Unspecified: 6},
-				NonCompliant: SeverityCounts{Critical: 7}, OverallSeverity: "CRITICAL", PendingReboot: true, Incomplete: true, Omitted: 2,
+				NonCompliant: SeverityCounts{Critical: 7}, OverallSeverity: "CRITICAL", PendingReboot: true, Incomplete: true, Gaps: 1, Omitted: 2,
 				Problem: "why", ProblemAt: later,
 			})
 		},

@@ -74,6 +74,8 @@ type PatchState struct {
 	PendingReboot bool
 	// Incomplete: a source was not read at all, so that what is missing is not known.
 	Incomplete bool
+	// Gaps is how many sentences the list has on what could not be known.
+	Gaps int
 	// Omitted is how many patches found no room in the list; all are counted.
 	Omitted int
 	// Problem is why the last operation failed as a whole, at ProblemAt. The figures

@@ -48,6 +48,9 @@ func judgePatches(s *raftstore.PatchState, now time.Time, staleAfter time.Durati
 	if age := now.Sub(s.MetadataAt); !s.MetadataAt.IsZero() && age > staleAfter {
 		return patchStale, fmt.Sprintf("what it knows of its sources is %s old", days(age))
 	}
+	if s.Gaps > 0 {
+		return patchCompliant, fmt.Sprintf("as far as is known; gaps: %d", s.Gaps)
+	}
 	return patchCompliant, ""
 }
 

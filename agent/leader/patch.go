@@ -93,6 +93,7 @@ func patchRecords(report patcher.Report, node raftstore.Node, commandID string, 
 	}
 	list.Evidence, list.Services, list.Repaired = texts(report.Reboot.Evidence), texts(report.Reboot.Services), texts(report.Repaired)
 	list.Gaps, list.Notes = texts(report.Gaps), texts(report.Notes)
+	state.Gaps = len(list.Gaps)
 	return state, list, patchOffers(report, state)
 }
 

@@ -26,7 +26,7 @@ type NodePatchStatus struct {
 	OperatingSystem string `json:",omitempty"`
 	PatchGroup      string `json:",omitempty"`
 	// Status is COMPLIANT, NON_COMPLIANT, STALE or UNKNOWN, Reason why it is not
-	// compliant, in a sentence.
+	// compliant, in a sentence, or that something could not be known.
 	Status string
 	Reason string `json:",omitempty"`
 	// OverallSeverity is the gravest level of what is not compliant.
