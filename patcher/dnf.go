@@ -248,9 +248,8 @@ func (m *DNF) choose(ctx context.Context, plan *dnfPlan, installed []Installed, 
 			return err
 		}
 	}
-	own := m.excludedByMain()
 	for i := range installed {
-		installed[i].Held = locks.holds(installed[i].Package) || own.holds(installed[i].Package)
+		installed[i].Held = locks.holds(installed[i].Package)
 	}
 	for _, candidate := range all {
 		if lock := locks.about(candidate.Name); lock != "" && !candidate.Chosen {
@@ -277,7 +276,7 @@ func (m *DNF) choose(ctx context.Context, plan *dnfPlan, installed []Installed, 
 		if answer.filtered[nevra(candidate.Package)] != "exclude" {
 			continue
 		}
-		candidate.Held, candidate.Excluded = true, "the configuration of "+m.program+" excludes it"+excludes
+		candidate.Excluded = "the configuration of " + m.program + " excludes it" + excludes
 	}
 	// What another name would replace stays what it is: its newest version is chosen.
 	for i, candidate := range *candidates {

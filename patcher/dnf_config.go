@@ -116,9 +116,9 @@ func matchesSpec(pattern string, p Package) bool {
 // setting is a line of a configuration file.
 type setting struct{ key, value, file string }
 
-// excludeSettings are the settings of dnf's own configuration, and where all of the
-// repositories', that take packages out.
-func (m *DNF) excludeSettings(repositories bool) []setting {
+// excludeSettings are the settings of dnf's own configuration and of the repositories'
+// that take packages out.
+func (m *DNF) excludeSettings() []setting {
 	places := map[string]string{} // by the name for people
 	for _, name := range []string{"/etc/dnf/dnf.conf", "/etc/yum.conf"} {
 		// On RHEL the second is a link to the first.
@@ -126,15 +126,13 @@ func (m *DNF) excludeSettings(repositories bool) []setting {
 			places[name] = m.file(name)
 		}
 	}
-	if repositories {
-		pattern := m.file("/etc/yum.repos.d/*.repo")
-		if len(m.setup.Sources) > 0 {
-			pattern = filepath.Join(m.sources(), "*.repo")
-		}
-		files, _ := filepath.Glob(pattern) // the pattern is well formed
-		for _, file := range files {
-			places[m.within(file)] = file
-		}
+	pattern := m.file("/etc/yum.repos.d/*.repo")
+	if len(m.setup.Sources) > 0 {
+		pattern = filepath.Join(m.sources(), "*.repo")
+	}
+	files, _ := filepath.Glob(pattern) // the pattern is well formed
+	for _, file := range files {
+		places[m.within(file)] = file
 	}
 	var found []setting
 	for _, name := range sortedKeys(places) {
@@ -160,23 +158,11 @@ func (m *DNF) excludeSettings(repositories bool) []setting {
 // in /etc/dnf/dnf.conf)"; "" where it takes out nothing.
 func (m *DNF) excludes() string {
 	var found []string
-	for _, s := range m.excludeSettings(true) {
+	for _, s := range m.excludeSettings() {
 		found = append(found, s.key+"="+s.value+" in "+s.file)
 	}
 	if len(found) == 0 {
 		return ""
 	}
 	return " (" + strings.Join(found[:min(len(found), 5)], ", ") + ")"
-}
-
-// excludedByMain are the patterns that the configuration excludes whatever repository
-// a package is from.
-func (m *DNF) excludedByMain() lockList {
-	var list lockList
-	for _, s := range m.excludeSettings(false) {
-		if s.key != "includepkgs" {
-			list = append(list, strings.FieldsFunc(s.value, func(r rune) bool { return r == ',' || r == ' ' })...)
-		}
-	}
-	return list
 }

@@ -20,8 +20,8 @@ import (
 
 // rpmMachine is a root with this machine's rpm, dnf and zypper, a database of its own,
 // and a repository over HTTP of packages that rpmbuild makes on the spot. Debian has
-// all of these programs, so that they need no machine of another family. What it
-// lacks, as the versionlock plugin of dnf and modules, is tested by hand only.
+// all of these programs, so that they need no machine of another family. Its package
+// of dnf's plugins excludes zypper: dnfPlugins has it unpacked.
 type rpmMachine struct {
 	t    *testing.T
 	root string
@@ -35,6 +35,9 @@ type rpmMachine struct {
 	notices          strings.Builder
 }
 
+// dnfPlugins names the directory where make e2e has unpacked dnf-plugins-core.
+const dnfPlugins = "PATCHER_DNF_PLUGINS"
+
 func TestDNF(t *testing.T) {
 	testManager(t, func(t *testing.T) managerHost { return newDNFMachine(t) })
 }
@@ -44,7 +47,20 @@ func TestZypper(t *testing.T) {
 }
 
 func newDNFMachine(t *testing.T) *rpmMachine {
-	return newRPMMachine(t, func(s Setup) Manager { return NewDNF(s) }, false)
+	t.Helper()
+	h := newRPMMachine(t, func(s Setup) Manager { return NewDNF(s) }, false)
+	from := os.Getenv(dnfPlugins)
+	if from == "" {
+		t.Fatalf("%s is not set; make e2e sets it", dnfPlugins)
+	}
+	for _, name := range []string{"dnf-plugins/versionlock.py", "dnfpluginscore"} {
+		to := h.file(filepath.Join("usr/lib/python3/dist-packages", filepath.Dir(name)))
+		h.command("mkdir", "-p", to)
+		h.command("cp", "-r", filepath.Join(from, "usr/lib/python3/dist-packages", name), to)
+	}
+	put(t, h.root, "/etc/dnf/plugins/versionlock.conf", "[main]\nenabled=1\nlocklist=/etc/dnf/plugins/versionlock.list\n")
+	put(t, h.root, "/etc/dnf/plugins/versionlock.list", "")
+	return h
 }
 
 func newZypperMachine(t *testing.T) *rpmMachine {
@@ -274,15 +290,14 @@ func (h *rpmMachine) installed() map[string]string {
 	return versions
 }
 
-// hold locks with zypper. Debian's dnf has no versionlock; an exclude is what else
-// an administrator has.
+// hold locks the installed version.
 func (h *rpmMachine) hold(name string) {
 	h.t.Helper()
 	if h.zypper {
 		h.do("zypper", "--non-interactive", "addlock", name)
 		return
 	}
-	put(h.t, h.root, "/etc/dnf/dnf.conf", "[main]\ngpgcheck=0\nbest=True\nexcludepkgs="+name+"\n")
+	put(h.t, h.root, "/etc/dnf/plugins/versionlock.list", "\n# a note\n"+name+"-"+h.installed()[name]+".*\n")
 }
 
 // interrupt leaves both versions in the database, as a kill in the middle does.

@@ -96,6 +96,27 @@ func TestRPMTable(t *testing.T) {
 	})
 }
 
+// TestDNFExcludes tells what the configuration excludes, of dnf as of a repository, and
+// that it is not held.
+func TestDNFExcludes(t *testing.T) {
+	h := newDNFMachine(t)
+	names := []string{"suite-a", "suite-b", "suite-c"}
+	for _, name := range names {
+		h.publish(testPackage{name: name, version: "1"})
+	}
+	h.setUp(names...)
+	for _, name := range names {
+		h.publish(testPackage{name: name, version: "2"})
+	}
+	put(t, h.root, "/etc/dnf/dnf.conf", "[main]\ngpgcheck=0\nexcludepkgs=suite-a\n")
+	put(t, h.root, "/etc/yum.repos.d/main.repo", "[main-repo]\nname=Main\nbaseurl="+h.server.URL+"\ngpgcheck=0\nexclude=suite-b*\n")
+	for _, c := range mustInventory(t, h.manager(nil)).Candidates {
+		if excluded := c.Name != "suite-c"; c.Held || c.Chosen == excluded || strings.Contains(c.Excluded, "excludepkgs=suite-a in /etc/dnf/dnf.conf, exclude=suite-b* in /etc/yum.repos.d/main.repo") != excluded {
+			t.Errorf("%s is told as %+v", c.Name, c)
+		}
+	}
+}
+
 // TestRPMBaselineSources uses a repository that the machine does not know, and no
 // other.
 func TestRPMBaselineSources(t *testing.T) {

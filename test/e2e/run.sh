@@ -20,6 +20,13 @@ if [ "${#missing[@]}" -gt 0 ]; then
   apt-get update -q
   DEBIAN_FRONTEND=noninteractive apt-get install -qy "${missing[@]}"
 fi
-# The package managers of other families, with a database of their own.
-go test -tags e2e -count=1 -timeout 10m -run '^Test(DNF|Zypper|RPM)' ./patcher
+# The package managers of other families, with a database of their own. Debian's zypper and dnf-plugins-core
+# exclude each other: the latter is only unpacked.
+plugins=$PWD/bin/dnf-plugins-core
+if [ ! -d "$plugins" ]; then
+  mkdir -p "$plugins.new"
+  (cd "$plugins.new" && apt-get update -q && apt-get download -q dnf-plugins-core && dpkg-deb -x dnf-plugins-core_*.deb .)
+  mv "$plugins.new" "$plugins"
+fi
+PATCHER_DNF_PLUGINS=$plugins go test -tags e2e -count=1 -timeout 10m -run '^Test(DNF|Zypper|RPM)' ./patcher
 exec go test -tags e2e -count=1 -timeout 20m ./test/e2e/
