@@ -117,6 +117,35 @@ func TestDNFExcludes(t *testing.T) {
 	}
 }
 
+// TestDNFModules offers no versions of a module's stream that is not enabled, though
+// they are newer, and dnf lists them in the same metadata.
+func TestDNFModules(t *testing.T) {
+	h := newDNFMachine(t)
+	h.publish(testPackage{name: "suite-a", version: "1"}, testPackage{name: "suite-b", version: "1"})
+	h.setUp("suite-a", "suite-b")
+	h.publish(testPackage{name: "suite-a", version: "1.1"}, testPackage{name: "suite-a", version: "2"}, testPackage{name: "suite-b", version: "2"})
+	document := func(stream, versions string) string {
+		return "---\ndocument: modulemd\nversion: 2\ndata:\n  name: suitemodule\n  stream: \"" + stream + "\"\n  version: 1\n  context: c0ffee\n  arch: x86_64\n" +
+			"  summary: s\n  description: d\n  license:\n    module: [MIT]\n  artifacts:\n    rpms: [" + versions + "]\n...\n"
+	}
+	put(t, h.work, "modules.yaml", document("1", "suite-a-0:1-1.noarch, suite-a-0:1.1-1.noarch")+document("2", "suite-a-0:2-1.noarch, suite-b-0:2-1.noarch"))
+	h.command("modifyrepo_c", "--mdtype=modules", h.work+"/modules.yaml", h.repository+"/repodata")
+	put(t, h.root, "/etc/dnf/modules.d/suitemodule.module", "[suitemodule]\nname=suitemodule\nstream=1\nprofiles=\nstate=enabled\n")
+	put(t, h.root, "/etc/os-release", "ID=rocky\nVERSION_ID=9.4\nPLATFORM_ID=platform:el9\n")
+	before := h.digest()
+	inventory := mustInventory(t, h.manager(nil))
+	var got []string
+	for _, c := range inventory.Candidates {
+		got = append(got, c.Title())
+	}
+	if want := []string{"suite-a.noarch:0:1.1-1"}; !slices.Equal(got, want) {
+		t.Errorf("offered are %v, want %v", got, want)
+	}
+	if after := h.digest(); after != before {
+		t.Errorf("the system has changed:\n%s\nbefore:\n%s", after, before)
+	}
+}
+
 // TestRPMBaselineSources uses a repository that the machine does not know, and no
 // other.
 func TestRPMBaselineSources(t *testing.T) {
