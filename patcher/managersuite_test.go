@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -231,14 +232,10 @@ func holdLock(t *testing.T, path string) (pid int, release func()) {
 	if _, err := out.Read(make([]byte, 1)); err != nil {
 		t.Fatal(err)
 	}
-	ended := false
-	release = func() {
-		if !ended {
-			ended = true
-			in.Close()
-			command.Wait()
-		}
-	}
+	release = sync.OnceFunc(func() {
+		in.Close()
+		command.Wait()
+	})
 	t.Cleanup(release)
 	return command.Process.Pid, release
 }
@@ -405,8 +402,11 @@ func suiteBusy(t *testing.T, h managerHost) {
 	wantInstalled(t, h, map[string]string{"suite-a": h.version("1.0")})
 	waits := &waitingLog{waiting: make(chan struct{})}
 	go func() {
-		<-waits.waiting
-		release()
+		select {
+		case <-waits.waiting:
+			release()
+		case <-t.Context().Done():
+		}
 	}()
 	failures, err := h.manager(func(s *Setup) { s.LockWait, s.Log = time.Minute, waits }).Install(t.Context(), []Package{a.of(h)}, nil)
 	if err != nil || len(failures) > 0 {
