@@ -280,7 +280,10 @@ func fitPatchList(list PatchList) (content []byte, omitted int, err error) {
 			list.Interruptions, list.Repaired = first100(list.Interruptions), first100(list.Repaired)
 			list.Gaps, list.Notes = first100(list.Gaps), first100(list.Notes)
 		default:
-			list.Patches = lessPatches(list.Patches)
+			// What is left out is about what is too much, and a little more: a list is
+			// packed a few times only, however large a node makes it.
+			keep := len(list.Patches) * MaxPatchList / len(content) * 19 / 20
+			list.Patches = fewerPatches(list.Patches, keep)
 		}
 	}
 }
@@ -291,33 +294,36 @@ const (
 	patchInstalled      = "INSTALLED"
 )
 
-// lessPatches leaves out a part of the least interesting entries.
-func lessPatches(patches []PatchEntry) []PatchEntry {
-	for _, state := range []string{patchInstalledOther, patchInstalled, ""} {
-		candidates := 0
-		for i := range patches {
-			if state == "" || patches[i].State == state {
-				candidates++
-			}
+// fewerPatches keeps so many of the most interesting entries, in their order.
+func fewerPatches(patches []PatchEntry, keep int) []PatchEntry {
+	rank := func(p *PatchEntry) int {
+		switch p.State {
+		case patchInstalledOther:
+			return 0
+		case patchInstalled:
+			return 1
 		}
-		if candidates == 0 {
+		return 2
+	}
+	drop := len(patches) - max(min(keep, len(patches)-1), 0)
+	var of [3]int // how many of each rank go
+	var have [3]int
+	for i := range patches {
+		have[rank(&patches[i])]++
+	}
+	for r := range of {
+		of[r] = min(drop, have[r])
+		drop -= of[r]
+	}
+	kept := make([]PatchEntry, 0, len(patches))
+	for i := range patches {
+		if r := rank(&patches[i]); of[r] > 0 {
+			of[r]--
 			continue
 		}
-		leave := max(candidates/4, 1)
-		kept := make([]PatchEntry, 0, len(patches)-leave)
-		for i := range patches {
-			if (state == "" || patches[i].State == state) && candidates <= leave {
-				candidates--
-				continue
-			}
-			if state == "" || patches[i].State == state {
-				candidates--
-			}
-			kept = append(kept, patches[i])
-		}
-		return kept
+		kept = append(kept, patches[i])
 	}
-	return nil
+	return kept
 }
 
 func first100[T any](list []T) []T { return list[:min(len(list), 100)] }
@@ -328,7 +334,7 @@ func deflateJSON(v any) ([]byte, error) {
 		return nil, err
 	}
 	var out bytes.Buffer
-	w, err := flate.NewWriter(&out, flate.BestCompression)
+	w, err := flate.NewWriter(&out, flate.DefaultCompression)
 	if err != nil {
 		return nil, err
 	}

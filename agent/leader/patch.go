@@ -60,9 +60,9 @@ func patchRecords(report patcher.Report, node raftstore.Node, commandID string, 
 		p := &report.Patches[i]
 		level := complianceLevel(p.ComplianceLevel)
 		if patcher.CompliantState(p.State) {
-			count(&state.Compliant, level)
+			countLevel(&state.Compliant, level)
 		} else {
-			count(&state.NonCompliant, level)
+			countLevel(&state.NonCompliant, level)
 		}
 		if i >= maxPatches {
 			continue // counted; no machine has so many packages
@@ -166,7 +166,7 @@ func complianceLevel(l types.PatchComplianceLevel) types.PatchComplianceLevel {
 	return types.PatchComplianceLevelUnspecified
 }
 
-func count(c *raftstore.SeverityCounts, level types.PatchComplianceLevel) {
+func countLevel(c *raftstore.SeverityCounts, level types.PatchComplianceLevel) {
 	switch level {
 	case types.PatchComplianceLevelCritical:
 		c.Critical++
