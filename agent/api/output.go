@@ -87,7 +87,10 @@ func readOutput(ctx context.Context, c *call, in *meshapi.ReadOutputInput) (*mes
 		case err != nil:
 			return nil, err
 		case source.begun:
-			out, err := c.fetchOutput(ctx, in, source, !last)
+			out, written, err := c.fetchOutput(ctx, in, source, !last)
+			if err == nil && out.Ended && !written && len(out.Data) == 0 {
+				err = c.view(ctx, func() error { return c.tellStep(in, source.step, out) })
+			}
 			if !errors.Is(err, errNotThere) || !in.Wait {
 				return out, err
 			}
@@ -105,10 +108,34 @@ func readOutput(ctx context.Context, c *call, in *meshapi.ReadOutputInput) (*mes
 	}
 }
 
+// tellStep gives what the mesh knows of a step that wrote nothing: why it was
+// skipped or refused.
+func (c *call) tellStep(in *meshapi.ReadOutputInput, step string, out *meshapi.ReadOutputOutput) error {
+	i, err := raftstore.GetInvocation(c, in.CommandId, in.InstanceId)
+	if errors.Is(err, raftstore.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, p := range i.Plugins {
+		told, bytes := p.Stdout, p.StdoutBytes
+		if in.Stderr {
+			told, bytes = p.Stderr, p.StderrBytes
+		}
+		if p.Name == step && bytes == 0 {
+			out.Data = []byte(told[min(in.Offset, int64(len(told))):])
+			out.NextOffset = in.Offset + int64(len(out.Data))
+		}
+	}
+	return nil
+}
+
 // errNotThere: the node has not been told yet to run it.
 var errNotThere = refuse(codeValidation, "The command is on its way to the node, which has no output of it yet.")
 
-func (c *call) fetchOutput(ctx context.Context, in *meshapi.ReadOutputInput, source outputSource, wait bool) (*meshapi.ReadOutputOutput, error) {
+// fetchOutput asks the node; written reports whether the output has a byte there.
+func (c *call) fetchOutput(ctx context.Context, in *meshapi.ReadOutputInput, source outputSource, wait bool) (out *meshapi.ReadOutputOutput, written bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, maxOutputWait+outputSlack)
 	defer cancel()
 	plugin := in.PluginName
@@ -122,17 +149,17 @@ func (c *call) fetchOutput(ctx context.Context, in *meshapi.ReadOutputInput, sou
 	var refused *peer.Refusal
 	switch {
 	case err == nil:
-		return &meshapi.ReadOutputOutput{Data: list(got.Data), NextOffset: in.Offset + int64(len(got.Data)), Ended: got.Ended}, nil
+		return &meshapi.ReadOutputOutput{Data: list(got.Data), NextOffset: in.Offset + int64(len(got.Data)), Ended: got.Ended}, got.Size > 0, nil
 	case errors.As(err, &refused) && refused.Kind == peer.RefusedStaleTerm:
-		return nil, raftstore.ErrNotLeader
+		return nil, false, raftstore.ErrNotLeader
 	case errors.As(err, &refused) && refused.Kind == peer.RefusedInput && !source.ended:
-		return nil, errNotThere
+		return nil, false, errNotThere
 	case errors.As(err, &refused) && refused.Kind == peer.RefusedInput:
-		return nil, refuse(codeValidation, "%s: %s", in.InstanceId, refused.Message)
+		return nil, false, refuse(codeValidation, "%s: %s", in.InstanceId, refused.Message)
 	case errors.As(err, &refused):
-		return nil, refuse("TargetNotConnected", "%s does not give its output: %s", in.InstanceId, refused.Message)
+		return nil, false, refuse("TargetNotConnected", "%s does not give its output: %s", in.InstanceId, refused.Message)
 	default:
 		c.face.cfg.Log.Debug("read output from a node", "request", c.id, "from", in.InstanceId, "error", err)
-		return nil, refuse("TargetNotConnected", "%s is not connected: the whole output lies there and can be read when it is back. GetCommandInvocation has the first 24,000 characters, once it has reported them.", in.InstanceId)
+		return nil, false, refuse("TargetNotConnected", "%s is not connected: the whole output lies there and can be read when it is back. GetCommandInvocation has the first 24,000 characters, once it has reported them.", in.InstanceId)
 	}
 }

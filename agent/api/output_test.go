@@ -51,3 +51,30 @@ func TestOutputOfACommandOnItsWay(t *testing.T) {
 		t.Errorf("%+v, %v", got.out, got.err)
 	}
 }
+
+// TestOutputOfAStepThatDidNotRun: the node has nothing of it, and has forgotten why;
+// the mesh knows.
+func TestOutputOfAStepThatDidNotRun(t *testing.T) {
+	b := newBed(t)
+	m := b.mesh(b.memberURL)
+	id := *send(t, b.ssm(b.memberURL), ssm.SendCommandInput{InstanceIds: []string{memberID}}).CommandId
+	b.mu.Lock()
+	b.output = func(peer.Target, *peer.OutputRequest) (*peer.OutputResponse, error) {
+		return &peer.OutputResponse{Ended: true}, nil
+	}
+	b.mu.Unlock()
+	at := time.Now()
+	b.finish(id, "Failed", "Failed", raftstore.Invocation{
+		NodeID: memberID, Status: "Failed", StatusDetails: "Failed", DispatchedAt: at, StartedAt: at, FinishedAt: at,
+		Plugins: []raftstore.PluginResult{{Name: "aws:runShellScript", Status: "Failed", StatusDetails: "Failed", FinishedAt: at, Stderr: "refused\n"}},
+	})
+	for offset, want := range map[int64]string{0: "refused\n", 3: "used\n", 8: "", 99: ""} {
+		out, err := m.ReadOutput(t.Context(), &meshapi.ReadOutputInput{CommandId: id, InstanceId: memberID, Stderr: true, Offset: offset})
+		if err != nil || string(out.Data) != want || !out.Ended || out.NextOffset != offset+int64(len(want)) {
+			t.Errorf("from %d: %+v, %v", offset, out, err)
+		}
+	}
+	if out, err := m.ReadOutput(t.Context(), &meshapi.ReadOutputInput{CommandId: id, InstanceId: memberID}); err != nil || len(out.Data) > 0 || !out.Ended {
+		t.Errorf("stdout: %+v, %v", out, err)
+	}
+}

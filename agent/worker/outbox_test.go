@@ -130,10 +130,15 @@ func TestBackoff(t *testing.T) {
 
 func TestReportOf(t *testing.T) {
 	at := time.Now()
-	entry := &executor.Entry{JobID: "j", StartedAt: at, Running: true, Step: 1, Sequence: 3, Steps: []executor.StepResult{{Name: "a", Status: "Success", ResponseCode: 0, Stdout: "x", StdoutBytes: 1}}}
+	entry := &executor.Entry{JobID: "j", StartedAt: at, Running: true, Step: 1, Sequence: 3, Steps: []executor.StepResult{{Name: "a", Status: "Success", ResponseCode: 0, Stdout: "x", StdoutBytes: 1, Reason: "cut"}}}
 	r := reportOf(entry, []executor.Task{{Name: "a"}, {Name: "b"}})
-	if r.Status != "InProgress" || r.Sequence != 3 || len(r.Plugins) != 2 || r.Plugins[0].Stdout != "x" || r.Plugins[1].Status != "InProgress" || r.Plugins[1].ResponseCode != -1 {
+	if r.Status != "InProgress" || r.Sequence != 3 || len(r.Plugins) != 2 || r.Plugins[0].Stdout != "x" || r.Plugins[0].Reason != "cut" || r.Plugins[1].Status != "InProgress" || r.Plugins[1].ResponseCode != -1 {
 		t.Errorf("%+v", r)
+	}
+	said := *entry
+	said.Steps = []executor.StepResult{{Name: "a", Status: "Failed", Stderr: "why\n", Reason: "why"}}
+	if r := reportOf(&said, nil); r.Plugins[0].Reason != "" {
+		t.Errorf("the reason is told twice: %+v", r.Plugins[0])
 	}
 	done := *entry
 	done.Running, done.Status, done.StatusDetails, done.Reason, done.FinishedAt = false, "TimedOut", "ExecutionTimedOut", "why", at

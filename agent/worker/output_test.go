@@ -86,6 +86,29 @@ func TestOutputRefusals(t *testing.T) {
 	}
 }
 
+// TestOutputOfAStepThatDidNotRun: until the mesh has the words of its result, the
+// node tells them.
+func TestOutputOfAStepThatDidNotRun(t *testing.T) {
+	m := newMesh()
+	m.refuse = func([]peer.JobReport) error { return errors.New("no leader") }
+	w := open(t, testConfig(t.TempDir(), m))
+	accept(t, w, newJob("job", step{Name: "join", Action: "aws:domainJoin", Inputs: map[string]any{"directoryId": "d"}}))
+	eventually(t, "the job has ended", func() bool { return w.journal.Entry("job").Finished() })
+	var all []byte
+	for ended := false; !ended; {
+		out := output(t, w, peer.OutputRequest{CommandID: "job", Stderr: true, Offset: int64(len(all)), Limit: 7, Wait: true})
+		all, ended = append(all, out.Data...), out.Ended
+	}
+	if !strings.HasPrefix(string(all), "The step join was not run: ") || !strings.HasSuffix(string(all), ".\n") {
+		t.Errorf("%q", all)
+	}
+	for _, in := range []peer.OutputRequest{{CommandID: "job"}, {CommandID: "job", Stderr: true, Offset: 1000}} {
+		if out := output(t, w, in); len(out.Data) > 0 || !out.Ended {
+			t.Errorf("%+v: %+v", in, out)
+		}
+	}
+}
+
 func TestOutputWaitEndsWithItsContext(t *testing.T) {
 	dir := t.TempDir()
 	m := newMesh()
