@@ -13,6 +13,7 @@ type rpmCatalog struct {
 	byName    map[string][]int // indexes of installed, oldest version first
 	offers    map[Package]*Candidate
 	lacking   map[string]struct{} // names that are offered and not installed
+	vendors   map[Package]string  // of the offers
 	noted     map[Package][]Notice
 	notices   int // that the repositories have, about whatever package
 }
@@ -20,7 +21,7 @@ type rpmCatalog struct {
 // newRPMCatalog takes what readInstalled returns; the slice is the catalogue's.
 func newRPMCatalog(installed []Installed, arch string) *rpmCatalog {
 	c := &rpmCatalog{arch: arch, installed: installed, byName: map[string][]int{}, offers: map[Package]*Candidate{},
-		lacking: map[string]struct{}{}, noted: map[Package][]Notice{}}
+		lacking: map[string]struct{}{}, noted: map[Package][]Notice{}, vendors: map[Package]string{}}
 	for i, p := range installed {
 		c.byName[p.Name] = append(c.byName[p.Name], i)
 	}
@@ -72,6 +73,7 @@ func (c *rpmCatalog) offer(repository string, o offered) {
 		return
 	}
 	c.offers[o.Package] = &Candidate{Package: o.Package, Replaces: own.Version, Origins: []Origin{origin}, Built: o.built}
+	c.vendors[o.Package] = o.vendor
 }
 
 // notice takes a notice and the packages that it lists.

@@ -146,6 +146,23 @@ func TestDNFModules(t *testing.T) {
 	}
 }
 
+// TestZypperVendor keeps to the vendor of a package, as zypper's own upgrade does.
+func TestZypperVendor(t *testing.T) {
+	h := newZypperMachine(t)
+	h.addSpec("suite-a", "1", "1", "Vendor: One", "", "")
+	h.addSpec("suite-b", "1", "1", "Vendor: One", "", "")
+	h.publish()
+	h.setUp("suite-a", "suite-b")
+	h.addSpec("suite-a", "2", "1", "Vendor: Another", "", "")
+	h.addSpec("suite-b", "2", "1", "Vendor: One", "", "")
+	h.publish()
+	for _, c := range mustInventory(t, h.manager(nil)).Candidates {
+		if other := c.Name == "suite-a"; c.Chosen == other || strings.Contains(c.Excluded, "Another") != other {
+			t.Errorf("%s is told as %+v", c.Name, c)
+		}
+	}
+}
+
 // TestRPMBaselineSources uses a repository that the machine does not know, and no
 // other.
 func TestRPMBaselineSources(t *testing.T) {

@@ -70,7 +70,8 @@ func unixTime(text string) time.Time {
 // offered is a version that a repository has.
 type offered struct {
 	Package
-	built time.Time
+	built  time.Time
+	vendor string
 }
 
 // readPrimary calls each for every package of a primary.xml, but for sources.
@@ -117,11 +118,10 @@ func readPrimary(in io.Reader, each func(offered)) error {
 		case "time":
 			p.built = unixTime(t.attribute("build"))
 		case "format":
-			// Dependencies and files, the most of it, have names and versions too.
-			if !t.empty {
-				err = t.skipPast("</package>")
+			if t.empty {
+				continue
 			}
-			if err == nil && !t.empty {
+			if p.vendor, err = vendorOf(t); err == nil {
 				tell()
 				head = false
 			}
@@ -130,6 +130,29 @@ func readPrimary(in io.Reader, each func(offered)) error {
 			return fmt.Errorf("read primary.xml: %w", err)
 		}
 	}
+}
+
+// vendorOf reads on from <format> behind the end of the package. The vendor is among
+// the first of it; dependencies and files, the most of it, are passed over: they have
+// names and versions too.
+func vendorOf(t *tags) (string, error) {
+	var vendor string
+	for range 4 { // two elements
+		err := t.next()
+		if err == nil && !t.end && string(t.name) == "rpm:vendor" {
+			vendor, err = t.text()
+		}
+		if errors.Is(err, io.EOF) {
+			err = io.ErrUnexpectedEOF
+		}
+		if err != nil {
+			return "", err
+		}
+		if t.end && string(t.name) == "package" {
+			return vendor, nil
+		}
+	}
+	return vendor, t.skipPast("</package>")
 }
 
 // evr is a version as Package has it, "" where there is no version.

@@ -43,7 +43,7 @@ const primarySample = `<?xml version="1.0" encoding="UTF-8"?>
   <name>lib&amp;c</name><arch>x86_64</arch><version epoch="2" ver="1.0~rc1" rel="3.el9"/>
   <summary>a <![CDATA[<name>not me</name>]]> b</summary>
   <time file="1700000009" build="1700000001"/>
-  <format><rpm:provides><rpm:entry name="other" ver="9" rel="9"/></rpm:provides><name>inner</name><version ver="9"/><file>/a>b</file></format>
+  <format><rpm:license>MIT</rpm:license><rpm:vendor>V &amp; W</rpm:vendor><rpm:provides><rpm:entry name="other" ver="9" rel="9"/></rpm:provides><name>inner</name><version ver="9"/><file>/a>b</file></format>
 </package>
 <package type="rpm"><name>source</name><arch>src</arch><version epoch="0" ver="1" rel="1"/></package>
 <package type="rpm">
@@ -60,8 +60,8 @@ func TestReadPrimary(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []offered{
-		{Package{"lib&c", "x86_64", "2:1.0~rc1-3.el9"}, time.Unix(1700000001, 0).UTC()},
-		{Package{"second", "noarch", "0:2-1"}, time.Time{}},
+		{Package{"lib&c", "x86_64", "2:1.0~rc1-3.el9"}, time.Unix(1700000001, 0).UTC(), "V & W"},
+		{Package{"second", "noarch", "0:2-1"}, time.Time{}, ""},
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)

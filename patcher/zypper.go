@@ -132,6 +132,11 @@ func (z *Zypper) inventory(ctx context.Context, fetch bool) (*Inventory, error) 
 		if candidate.Chosen = taken[candidate.Package]; !candidate.Chosen {
 			candidate.Held = locks.hold(candidate.Package)
 		}
+	}
+	if err := z.otherVendors(ctx, candidates, catalog.vendors); err != nil {
+		return nil, err
+	}
+	for _, candidate := range candidates {
 		inventory.Candidates = append(inventory.Candidates, *candidate)
 	}
 	for i := range installed {
@@ -142,6 +147,36 @@ func (z *Zypper) inventory(ctx context.Context, fetch bool) (*Inventory, error) 
 	}
 	inventory.Installed = installed
 	return inventory, nil
+}
+
+// otherVendors marks what zypper's own upgrade does not take since it is of another
+// vendor than the installed package.
+func (z *Zypper) otherVendors(ctx context.Context, candidates []*Candidate, vendors map[Package]string) error {
+	own := map[string]string{}
+	args := []string{"-q", "--qf", "%{NAME}\t%{VENDOR}\n"}
+	for _, c := range candidates {
+		if _, asked := own[c.Name]; !asked && !c.Chosen && vendors[c.Package] != "" {
+			own[c.Name] = ""
+			args = append(args, c.Name)
+		}
+	}
+	if len(own) == 0 {
+		return nil
+	}
+	_, err := tool{Root: z.setup.Root, Name: "rpm", Args: args, Limit: time.Minute, Line: func(line string) {
+		if name, vendor, ok := strings.Cut(line, "\t"); ok && vendor != "(none)" {
+			own[name] = vendor
+		}
+	}}.run(ctx)
+	if err != nil {
+		return fmt.Errorf("ask for the vendors of packages: %w", err)
+	}
+	for _, c := range candidates {
+		if installed, offered := own[c.Name], vendors[c.Package]; !c.Chosen && installed != "" && offered != "" && !strings.EqualFold(installed, offered) {
+			c.Excluded = fmt.Sprintf("it is of the vendor %s and the installed one of %s, and zypper keeps to a vendor", offered, installed)
+		}
+	}
+	return nil
 }
 
 // prepare makes the directories and copies the definitions of the repositories, or
