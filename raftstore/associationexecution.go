@@ -381,3 +381,14 @@ func ScanInvocationsSince(r Reader, commandID string, index uint64, fn func(Invo
 	})
 	return failed
 }
+
+// AssociationStatus is an invocation's status in the words of associations.
+func (i *Invocation) AssociationStatus() (status, detailed string) {
+	switch i.StatusDetails {
+	case "Delayed":
+		return "Pending", "Pending"
+	case "Cancelling":
+		return "InProgress", "InProgress"
+	}
+	return i.Status, i.StatusDetails
+}
