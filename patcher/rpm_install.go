@@ -1,6 +1,7 @@
 package patcher
 
 import (
+	"cmp"
 	"context"
 	"slices"
 )
@@ -37,7 +38,7 @@ func (i *rpmInstall) bring(ctx context.Context, want []Package) error {
 	for _, p := range left {
 		reason := report.reason(p)
 		if reason == "" && len(want) == 1 {
-			reason = report.summary()
+			reason = cmp.Or(report.summary(), "it was not installed, without a word")
 		}
 		if reason == "" {
 			again = append(again, p)
