@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net/http"
 	"os"
 	"slices"
@@ -136,9 +137,24 @@ func Open(config Config, log *slog.Logger) (_ *Agent, err error) {
 	a.spawn(a.renewCertificates)
 	a.spawn(a.keepDisk)
 	a.spawn(a.bidFarewells)
-	a.client.WantRoster() // what has happened while this node was away
+	a.spawn(a.wantRoster)
 	a.log.Info("running", "address", config.Address(), "gossip", config.GossipAddress(), "mesh", identity.MeshID(), "version", Version)
 	return a, nil
+}
+
+// rosterDelay is how long after its start a node asks for what has happened to the
+// roster while it was away, and by how much chance makes it longer. A leader that the
+// node does not know makes it ask at once. Shorter: when a site gets its power back,
+// each node shakes hands with all voters while these are busy electing one.
+const rosterDelay = 2 * time.Second
+
+// wantRoster asks for the roster, once.
+func (a *Agent) wantRoster() {
+	select {
+	case <-time.After(rosterDelay + rand.N(rosterDelay)):
+		a.client.WantRoster()
+	case <-a.ctx.Done():
+	}
 }
 
 // certificateTime is what other nodes' certificates are judged by: the mesh's time

@@ -51,6 +51,10 @@ type ProcessConfig struct {
 // after the first starts cold.
 const spareDelay = 300 * time.Millisecond
 
+// firstSpareDelay is that before the first spare: the start of a node, and of a whole
+// site at once, is busy enough.
+const firstSpareDelay = 2 * time.Second
+
 // Processes starts scripts behind shims, and finds again those that an earlier
 // meshd has started.
 type Processes struct {
@@ -78,7 +82,7 @@ func OpenProcesses(config ProcessConfig) (*Processes, error) {
 	}
 	p := &Processes{config: config, bootID: bootID}
 	p.mu.Lock()
-	p.planSpare()
+	p.planSpare(firstSpareDelay)
 	p.mu.Unlock()
 	return p, nil
 }
@@ -110,14 +114,14 @@ func (p *Processes) Close() {
 }
 
 // planSpare is called with mu held.
-func (p *Processes) planSpare() {
+func (p *Processes) planSpare(delay time.Duration) {
 	if !p.config.Spare || p.closed || p.spare != nil || p.active > 0 {
 		return
 	}
 	if p.timer != nil {
 		p.timer.Stop()
 	}
-	p.timer = time.AfterFunc(spareDelay, func() {
+	p.timer = time.AfterFunc(delay, func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		if p.closed || p.spare != nil || p.active > 0 {
@@ -163,7 +167,7 @@ func (p *Processes) release() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.active--
-	p.planSpare()
+	p.planSpare(spareDelay)
 }
 
 // shimProcess is a shim that this process has started.
