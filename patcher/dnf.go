@@ -192,7 +192,7 @@ func (m *DNF) read(ctx context.Context, catalog *rpmCatalog, plan *dnfPlan, prob
 		if dir == "" {
 			return nil, fmt.Errorf("dnf used repository %s, and its metadata is not in %s", id, m.cache())
 		}
-		source, err := rpmRepository{id: id, dir: dir}.read(ctx, m.setup.Root, catalog)
+		source, err := rpmRepository{id: id, dir: dir, indexes: filepath.Join(m.setup.Cache, "offers")}.read(ctx, m.setup.Root, catalog)
 		if source.Problem = problems[id]; err != nil {
 			source.Problem, failed = err.Error(), err
 		} else if source.Problem == "" && !m.fetched.IsZero() {

@@ -14,6 +14,8 @@ import (
 type repomd struct {
 	// made is the newest time that the publisher wrote into it, zero where it has none.
 	made time.Time
+	// primarySum is the checksum of the file with the packages, "" where there is none.
+	primarySum string
 	// files has the place of each kind of metadata below the repository: primary,
 	// updateinfo, modules …
 	files map[string]string
@@ -42,6 +44,13 @@ func readRepomd(in io.Reader) (repomd, error) {
 		case string(t.name) == "location":
 			if href := path.Clean("/" + t.attribute("href")); kind != "" && href != "/" {
 				head.files[kind] = href[1:]
+			}
+		case string(t.name) == "checksum" && kind == "primary":
+			if head.primarySum, err = t.text(); err != nil {
+				return repomd{}, fmt.Errorf("read repomd.xml: %w", err)
+			}
+			if strings.Trim(head.primarySum, "0123456789abcdefABCDEF") != "" {
+				head.primarySum = ""
 			}
 		case string(t.name) == "timestamp", string(t.name) == "revision":
 			text, err := t.text()

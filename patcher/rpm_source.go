@@ -18,6 +18,8 @@ import (
 type rpmRepository struct {
 	id  string
 	dir string
+	// indexes is the directory of the repositories' indexes, "" for none.
+	indexes string
 }
 
 // read adds what the repository offers and says to the catalogue, and returns what is
@@ -45,10 +47,7 @@ func (r rpmRepository) read(ctx context.Context, root string, catalog *rpmCatalo
 	if info, err := os.Stat(filepath.Join(r.dir, primary)); err == nil && info.ModTime().After(source.Fetched) {
 		source.Fetched = info.ModTime().UTC()
 	}
-	err = openPacked(ctx, root, filepath.Join(r.dir, primary), func(in io.Reader) error {
-		return readPrimary(in, func(o offered) { catalog.offer(r.id, o) })
-	})
-	if err != nil {
+	if err := r.offers(ctx, root, head, func(o offered) { catalog.offer(r.id, o) }); err != nil {
 		return source, fmt.Errorf("repository %s: %w", r.id, err)
 	}
 	updateinfo, ok := head.files["updateinfo"]
@@ -64,6 +63,21 @@ func (r rpmRepository) read(ctx context.Context, root string, catalog *rpmCatalo
 		return source, fmt.Errorf("repository %s: %w", r.id, err)
 	}
 	return source, nil
+}
+
+// offers calls each for what the repository has, from its index if there is one.
+func (r rpmRepository) offers(ctx context.Context, root string, head repomd, each func(offered)) error {
+	fill := func(each func(offered)) error {
+		return openPacked(ctx, root, filepath.Join(r.dir, head.files["primary"]), func(in io.Reader) error { return readPrimary(in, each) })
+	}
+	if r.indexes == "" || head.primarySum == "" || os.MkdirAll(r.indexes, 0o700) != nil {
+		return fill(each)
+	}
+	index := offersIndex{path: filepath.Join(r.indexes, strings.ReplaceAll(r.id, "/", "_")), checksum: head.primarySum}
+	if index.read(each) == nil {
+		return nil
+	}
+	return index.write(fill, each)
 }
 
 // openPacked gives read the content of a file, which its name says how it is packed:

@@ -292,7 +292,7 @@ func (z *Zypper) read(ctx context.Context, catalog *rpmCatalog, repositories []z
 		source := Source{Name: r.alias, Problem: problems[r.alias]}
 		if dir := z.metadata(r.alias); dir != "" {
 			var err error
-			if source, err = (rpmRepository{id: r.alias, dir: dir}).read(ctx, z.setup.Root, catalog); err != nil {
+			if source, err = (rpmRepository{id: r.alias, dir: dir, indexes: z.dir("offers")}).read(ctx, z.setup.Root, catalog); err != nil {
 				source.Problem, failed = err.Error(), err
 			} else if source.Problem = problems[r.alias]; source.Problem == "" && !z.fetched.IsZero() {
 				source.Fetched = z.fetched
