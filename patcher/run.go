@@ -101,7 +101,7 @@ func (r *patchRun) begin() error {
 	}
 	r.report.Platform = r.platform
 	if r.platform.OperatingSystem == "" {
-		return fmt.Errorf("Systems Manager has no patch baselines for %s %s", r.platform.Name, r.platform.Release)
+		return fmt.Errorf("there are no patch baselines for %s %s", r.platform.Name, r.platform.Release)
 	}
 	if system := r.order.Baseline.OperatingSystem; system != "" && OperatingSystem(system) != r.platform.OperatingSystem {
 		return fmt.Errorf("the baseline %s is for %s, and this machine is %s", r.order.Baseline.BaselineId, system, r.platform.OperatingSystem)
@@ -248,6 +248,18 @@ func (r *patchRun) end(ctx context.Context, installed int) error {
 // Failures are the patches of a report that could not be installed.
 func (r *Report) Failures() []Patch {
 	return slices.DeleteFunc(slices.Clone(r.Patches), func(p Patch) bool { return p.State != types.PatchComplianceDataStateFailed })
+}
+
+// ExitCode is that of the program that made the report: 194 asks for a reboot and the
+// same step again, 1 says that something failed.
+func (r *Report) ExitCode() int {
+	switch {
+	case r.Problem != "", r.Operation == types.PatchOperationTypeInstall && !r.Rebooting && len(r.Failures()) > 0:
+		return 1
+	case r.Rebooting:
+		return 194
+	}
+	return 0
 }
 
 // BaselineSources are the sources of a baseline for a machine: where there are any,

@@ -345,6 +345,25 @@ func TestBaselineSourcesAreThoseOfTheProduct(t *testing.T) {
 	}
 }
 
+func TestExitCodes(t *testing.T) {
+	failed := []Patch{{State: failedState}}
+	for _, c := range []struct {
+		name   string
+		report Report
+		want   int
+	}{
+		{"a scan that finds failed ones", Report{Operation: types.PatchOperationTypeScan, Patches: failed}, 0},
+		{"an installation", Report{Operation: types.PatchOperationTypeInstall, Patches: []Patch{{State: missingState}}}, 0},
+		{"an installation with a failure", Report{Operation: types.PatchOperationTypeInstall, Patches: failed}, 1},
+		{"a failure, to be told after the reboot", Report{Operation: types.PatchOperationTypeInstall, Patches: failed, Rebooting: true}, 194},
+		{"a problem", Report{Operation: types.PatchOperationTypeScan, Problem: "no"}, 1},
+	} {
+		if got := c.report.ExitCode(); got != c.want {
+			t.Errorf("%s: %d, want %d", c.name, got, c.want)
+		}
+	}
+}
+
 func TestReportText(t *testing.T) {
 	at := time.Date(2026, 11, 24, 3, 0, 0, 0, time.UTC)
 	r := &Report{

@@ -89,6 +89,7 @@ func gone(t *testing.T, pid int) {
 }
 
 func TestToolEndsWithItsContext(t *testing.T) {
+	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
 	var child int
 	run := shell(`trap '' TERM; sleep 1000 & echo $!; wait; wait`)
@@ -174,6 +175,7 @@ func TestToolThatChangesTheMachineOutlivesThisProcess(t *testing.T) {
 }
 
 func TestToolDoesNotWaitForADaemon(t *testing.T) {
+	t.Parallel()
 	var daemon int
 	run := shell(`setsid sleep 1000 & echo $!`)
 	run.Line = func(line string) { daemon, _ = strconv.Atoi(line) }

@@ -16,9 +16,6 @@ import (
 	"fleetmesh/patcher"
 )
 
-// exitReboot asks the executor to start the machine anew and to run the step again.
-const exitReboot = 194
-
 // exitStatus ends the program with a code, and prints nothing more.
 type exitStatus int
 
@@ -108,13 +105,11 @@ func patchRun(cmd *cobra.Command, f patchRunFlags) error {
 	if err := report.WriteText(cmd.OutOrStdout()); err != nil {
 		return errors.Join(failed, fmt.Errorf("write the text: %w", err))
 	}
-	switch {
-	case failed != nil:
+	if failed != nil {
 		return failed
-	case report.Rebooting:
-		return exitStatus(exitReboot)
-	case order.Installs() && len(report.Failures()) > 0:
-		return exitStatus(exitFailed)
+	}
+	if code := report.ExitCode(); code != 0 {
+		return exitStatus(code)
 	}
 	return nil
 }
