@@ -27,7 +27,8 @@ func (a *app) commandOutputCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "output COMMAND-ID", Short: "Print the whole output of a command",
 		Long: `output prints what a command wrote on a node, whole and byte by byte, as far as it has
-come; with --follow until it ends. The output is on the node: while the node is away,
+come; with --follow until it ends. Of several steps each begins on a line of its own; one
+that was skipped or refused says why. The output is on the node: while the node is away,
 only the beginning can be had, by ` + "`meshctl command show`" + `.
 
 Of a command on several nodes and without --node it prints the output of all, what is
@@ -97,8 +98,15 @@ func (a *app) commandOutput(ctx context.Context, id string, o outputOptions) err
 	if !a.forPeople() {
 		to = &whole
 	}
+	lines := &wholeLines{to: to}
+	if len(steps) > 1 {
+		to = lines
+	}
 	for _, step := range steps {
 		if len(steps) > 1 {
+			if err := lines.end(); err != nil {
+				return err
+			}
 			a.note("==> %s", cell(step))
 		}
 		in := &meshapi.ReadOutputInput{CommandId: id, InstanceId: node, PluginName: step, Stderr: o.stderr}
@@ -115,6 +123,30 @@ func (a *app) commandOutput(ctx context.Context, id string, o outputOptions) err
 		detail.StandardOutputContent, detail.StandardErrorContent = nil, &text
 	}
 	return a.print(detail, nil)
+}
+
+// wholeLines keeps what several steps wrote apart.
+type wholeLines struct {
+	to   io.Writer
+	open bool // the last byte ended no line
+}
+
+func (w *wholeLines) Write(data []byte) (int, error) {
+	if len(data) > 0 {
+		w.open = data[len(data)-1] != '\n'
+	}
+	return w.to.Write(data)
+}
+
+// end ends the line that a step has left open.
+func (w *wholeLines) end() error {
+	if !w.open {
+		return nil
+	}
+	if _, err := w.Write([]byte("\n")); err != nil {
+		return fmt.Errorf("write the output: %w", err)
+	}
+	return nil
 }
 
 // stepsOf are the steps whose output is wanted: the given one, else all; "" is the

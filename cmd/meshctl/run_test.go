@@ -363,7 +363,7 @@ func TestCommandOutput(t *testing.T) {
 	if r := m.run("command", "output", "c1", "--node", web2); r.code != 0 || r.out != whole || r.err != "" {
 		t.Errorf("whole: %+v", r)
 	}
-	if r := m.run("command", "output", "c1", "--node", web1, "--stderr"); r.code != 0 || r.out != "err firsterr second" || r.err != "==> first\n==> second\n" {
+	if r := m.run("command", "output", "c1", "--node", web1, "--stderr"); r.code != 0 || r.out != "err first\nerr second" || r.err != "==> first\n==> second\n" {
 		t.Errorf("steps: %+v", r)
 	}
 	if r := m.run("command", "output", "c1", "--node", web1, "--step", "second", "--follow"); r.code != 0 || r.out != whole {
