@@ -351,7 +351,8 @@ func TestNotLeaderRefersOn(t *testing.T) {
 	}
 }
 
-// TestAWSCommandLine drives the unmodified AWS CLI against a member.
+// TestAWSCommandLine drives the unmodified AWS CLI against a member. Each run costs a
+// third of a second of CPU: here is what only this client does, the rest is in test/e2e.
 func TestAWSCommandLine(t *testing.T) {
 	t.Parallel()
 	program, err := exec.LookPath("aws")
@@ -384,10 +385,6 @@ func TestAWSCommandLine(t *testing.T) {
 	if err != nil || strings.Join(strings.Fields(out), " ") != "Success hi PT1.5S" {
 		t.Errorf("get-command-invocation: %q %s %v", out, stderr, err)
 	}
-	out, stderr, err = run("describe-instance-information", "--filters", "Key=tag:role,Values=web", "--query", "InstanceInformationList[].InstanceId", "--output", "text")
-	if err != nil || strings.TrimSpace(out) != memberID {
-		t.Errorf("describe-instance-information: %q %s %v", out, stderr, err)
-	}
 	if _, stderr, err = run("send-command", "--document-name", shellDocument, "--instance-ids", memberID, memberID, "--parameters", `commands=["true"]`); err == nil || !strings.Contains(stderr, "(DuplicateInstanceId)") || !strings.Contains(stderr, memberID) {
 		t.Errorf("a node twice: %s %v", stderr, err)
 	}
@@ -396,7 +393,7 @@ func TestAWSCommandLine(t *testing.T) {
 	attempts = "10"
 	before := b.commandCount()
 	var group sync.WaitGroup
-	for range 3 {
+	for range 2 {
 		group.Go(func() {
 			if _, stderr, err := run("send-command", "--document-name", shellDocument, "--instance-ids", memberID, "--parameters", `commands=["at once"]`); err != nil {
 				t.Errorf("equal commands at once: %v: %s", err, stderr)
@@ -404,12 +401,8 @@ func TestAWSCommandLine(t *testing.T) {
 		})
 	}
 	group.Wait()
-	if n := b.commandCount() - before; n != 3 {
-		t.Errorf("%d commands of 3 equal ones", n)
-	}
-	attempts = "1"
-	if _, stderr, err = run("put-parameter", "--name", "x", "--value", "y", "--type", "String"); err == nil || !strings.Contains(stderr, "(UnknownOperationException)") {
-		t.Errorf("put-parameter: %s %v", stderr, err)
+	if n := b.commandCount() - before; n != 2 {
+		t.Errorf("%d commands of 2 equal ones", n)
 	}
 }
 
