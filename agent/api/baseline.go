@@ -1,9 +1,6 @@
 package api
 
 import (
-	"crypto/rand"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,7 +12,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
 	"github.com/aws/aws-sdk-go-v2/service/ssm/types"
 
-	"fleetmesh/internal/awsjson"
 	"fleetmesh/patcher"
 	"fleetmesh/raftstore"
 )
@@ -58,16 +54,21 @@ var definitionMembers = []string{
 
 // mergeDefinition puts the members of a request into a definition.
 func mergeDefinition(definition, body []byte) (json.RawMessage, error) {
+	return mergeMembers(definitionMembers, definition, body)
+}
+
+// mergeMembers is an object with the named members of the last part that has them.
+func mergeMembers(names []string, parts ...[]byte) (json.RawMessage, error) {
 	merged := map[string]json.RawMessage{}
-	for _, part := range [][]byte{definition, body} {
+	for _, part := range parts {
 		members := map[string]json.RawMessage{}
 		if len(part) == 0 {
 			continue
 		}
 		if err := json.Unmarshal(part, &members); err != nil {
-			return nil, fmt.Errorf("read the members of a baseline: %w", err)
+			return nil, fmt.Errorf("read the members of a definition: %w", err)
 		}
-		for _, name := range definitionMembers {
+		for _, name := range names {
 			if value, there := members[name]; there && string(value) != "null" {
 				merged[name] = value
 			}
@@ -173,12 +174,10 @@ func (c *call) touch(b *oneBaseline) {
 func (c *call) createPatchBaseline(in *ssm.CreatePatchBaselineInput) (*ssm.CreatePatchBaselineOutput, error) {
 	asked := *in
 	asked.ClientToken = nil
-	canonical, err := awsjson.Marshal(&asked)
+	request, err := requestHash(&asked)
 	if err != nil {
-		return nil, fmt.Errorf("encode the request: %w", err)
+		return nil, err
 	}
-	sum := sha256.Sum256(canonical)
-	request := hex.EncodeToString(sum[:])
 	token := aws.ToString(in.ClientToken)
 	if token != "" {
 		made, err := raftstore.GetPatchBaselineByToken(c, token)
@@ -203,7 +202,7 @@ func (c *call) createPatchBaseline(in *ssm.CreatePatchBaselineInput) (*ssm.Creat
 	if err != nil {
 		return nil, err
 	}
-	id, err := newBaselineID()
+	id, err := newHexID(baselineID)
 	if err != nil {
 		return nil, err
 	}
@@ -220,14 +219,6 @@ func (c *call) createPatchBaseline(in *ssm.CreatePatchBaselineInput) (*ssm.Creat
 	c.txn.PutPatchBaseline(record)
 	c.resource = id
 	return &ssm.CreatePatchBaselineOutput{BaselineId: &id}, nil
-}
-
-func newBaselineID() (string, error) {
-	digits := make([]byte, 9)
-	if _, err := rand.Read(digits); err != nil {
-		return "", fmt.Errorf("draw an id: %w", err)
-	}
-	return baselineID + hex.EncodeToString(digits)[:17], nil
 }
 
 // windowsUnless is Systems Manager's default.

@@ -68,6 +68,10 @@ type Config struct {
 	// Documents is how many documents of its own the mesh keeps, DocumentVersions how
 	// many versions of each; 0 is MaxDocuments and MaxDocumentVersions.
 	Documents, DocumentVersions int
+	// Windows is how many maintenance windows the mesh keeps, WindowTasks and
+	// WindowTargets how much can be registered with each; 0 is MaxWindows,
+	// MaxWindowTasks and MaxWindowTargets.
+	Windows, WindowTasks, WindowTargets int
 	// PatchStaleAfter is how old what is known of a node's patches may be; 0 is
 	// DefaultPatchStaleAfter.
 	PatchStaleAfter time.Duration
@@ -123,6 +127,15 @@ func New(cfg Config) *Face {
 	}
 	if cfg.DocumentVersions == 0 {
 		cfg.DocumentVersions = MaxDocumentVersions
+	}
+	if cfg.Windows == 0 {
+		cfg.Windows = MaxWindows
+	}
+	if cfg.WindowTasks == 0 {
+		cfg.WindowTasks = MaxWindowTasks
+	}
+	if cfg.WindowTargets == 0 {
+		cfg.WindowTargets = MaxWindowTargets
 	}
 	if cfg.PatchStaleAfter == 0 {
 		cfg.PatchStaleAfter = DefaultPatchStaleAfter

@@ -106,8 +106,10 @@ func (c *call) taggedResource(kind types.ResourceTypeForTagging, id string) (*ta
 		return c.taggedDocument(id)
 	case types.ResourceTypeForTaggingPatchBaseline:
 		return c.taggedBaseline(id)
+	case types.ResourceTypeForTaggingMaintenanceWindow:
+		return c.taggedWindow(id)
 	}
-	return nil, refuse("InvalidResourceType", "The resource type isn't valid: this version of the mesh tags nodes (ManagedInstance), documents (Document) and patch baselines (PatchBaseline), not %s.", kind)
+	return nil, refuse("InvalidResourceType", "The resource type isn't valid: this version of the mesh tags nodes (ManagedInstance), documents (Document), patch baselines (PatchBaseline) and maintenance windows (MaintenanceWindow), not %s.", kind)
 }
 
 // taggedDocument returns a document, by name or ARN.

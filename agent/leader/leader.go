@@ -174,6 +174,7 @@ func (l *Leader) work(ctx context.Context, term uint64, log *slog.Logger) error 
 		"push":     push.run,
 		"lastping": func(ctx context.Context) error { return keepLastPing(ctx, cfg) },
 		"sweep":    func(ctx context.Context) error { return sweep(ctx, cfg) },
+		"windows":  func(ctx context.Context) error { return keepWindows(ctx, cfg) },
 		"clock":    func(ctx context.Context) error { return l.keepClock(ctx, term, seen) },
 	} {
 		loops.Go(func() {
