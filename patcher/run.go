@@ -84,13 +84,12 @@ func (r *patchRun) run(ctx context.Context) error {
 	if r.inventory, err = r.manager.Inventory(ctx); err != nil {
 		return fmt.Errorf("take stock: %w", err)
 	}
-	installed := 0
 	if install && r.busy == nil {
-		if installed, err = r.install(ctx); err != nil {
+		if err := r.install(ctx); err != nil {
 			return err
 		}
 	}
-	return r.end(ctx, installed)
+	return r.end(ctx)
 }
 
 // begin finds out what machine this is, and what earlier runs have left.
@@ -152,23 +151,22 @@ func (r *patchRun) repair(ctx context.Context) error {
 // options are those of Evaluate in this run.
 func (r *patchRun) options() EvaluateOptions {
 	return EvaluateOptions{
-		Now: r.order.Now, FirstSeen: r.order.FirstSeen, PendingReboot: r.state.pending(), Failed: r.failed,
+		Now: r.order.Now, FirstSeen: r.order.FirstSeen, PendingReboot: r.state.pending(r.inventory), Failed: r.failed,
 		Operation: r.order.Operation, Override: r.override,
 	}
 }
 
-// install brings what is approved onto the machine, and takes stock again. It
-// returns how many packages were installed.
-func (r *patchRun) install(ctx context.Context) (int, error) {
+// install brings what is approved onto the machine, and takes stock again.
+func (r *patchRun) install(ctx context.Context) error {
 	plan := Evaluate(&r.order.Baseline, r.platform, r.inventory, r.options())
 	if len(plan.Install) == 0 {
 		r.say("There is nothing to install.")
-		return 0, nil
+		return nil
 	}
 	r.say("Installing %d packages.", len(plan.Install))
 	r.state.intend(plan.Install, r.now())
 	if err := r.state.save(r.stateDir); err != nil {
-		return 0, err
+		return err
 	}
 	failures, err := r.manager.Install(ctx, plan.Install, plan.Blocked)
 	for _, f := range failures {
@@ -185,20 +183,18 @@ func (r *patchRun) install(ctx context.Context) (int, error) {
 	}
 	after, err := r.reread(ctx)
 	if err != nil {
-		return 0, errors.Join(r.busy, fmt.Errorf("take stock after the installation: %w", err))
+		return errors.Join(r.busy, fmt.Errorf("take stock after the installation: %w", err))
 	}
 	r.inventory = after
-	r.state.keep(after)
-	count := 0
-	for _, p := range plan.Install {
-		if _, there := r.state.Installed[p.Title()]; there {
-			count++
-		}
+	if r.busy == nil {
+		r.state.settle(plan.Install, after)
 	}
-	if count > 0 && r.order.RebootOption == types.RebootOptionNoReboot {
+	there := r.state.pending(after)
+	installed := slices.ContainsFunc(plan.Install, func(p Package) bool { return there[p.Title()] })
+	if installed && r.order.RebootOption == types.RebootOptionNoReboot {
 		r.state.NoRebootInstallAt = r.now()
 	}
-	return count, r.state.save(r.stateDir)
+	return r.state.save(r.stateDir)
 }
 
 // reread takes stock again, by the same metadata where the manager can: what was
@@ -211,9 +207,8 @@ func (r *patchRun) reread(ctx context.Context) (*Inventory, error) {
 }
 
 // end judges what there is now, and decides about the reboot.
-func (r *patchRun) end(ctx context.Context, installed int) error {
+func (r *patchRun) end(ctx context.Context) error {
 	report := r.report
-	r.state.keep(r.inventory)
 	options := r.options()
 	if r.busy != nil {
 		// What was not tried has not failed.
@@ -235,7 +230,7 @@ func (r *patchRun) end(ctx context.Context, installed int) error {
 		return errors.Join(r.busy, r.state.save(r.stateDir))
 	}
 	// As in Systems Manager, what was installed is reason enough.
-	report.Rebooting = r.busy == nil && r.order.RebootOption != types.RebootOptionNoReboot && (installed > 0 || len(r.state.Installed) > 0)
+	report.Rebooting = r.busy == nil && r.order.RebootOption != types.RebootOptionNoReboot && len(options.PendingReboot) > 0
 	r.state.Resume = nil
 	if report.Rebooting {
 		r.state.Resume = &resumption{

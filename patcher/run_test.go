@@ -262,6 +262,10 @@ func TestWhatAKilledRunInstalledIsPending(t *testing.T) {
 		t.Fatal(err)
 	}
 	put(t, b.state, stateFile, string(saved))
+	// Its transaction goes on: a scan meanwhile does not forget it.
+	m.inventory.Installed[0].Broken = "unpacked"
+	wantStates(t, b.must(b.order(types.PatchOperationTypeScan, ""), m), map[string]types.PatchComplianceDataState{"a.amd64:2": failedState, "b.amd64:2": pendingState})
+	m.inventory.Installed[0].Broken = ""
 	wantStates(t, b.must(b.order(types.PatchOperationTypeScan, ""), m), map[string]types.PatchComplianceDataState{"a.amd64:2": pendingState, "b.amd64:2": pendingState})
 }
 

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -102,20 +101,25 @@ func (s *runState) intend(packages []Package, now time.Time) {
 	}
 }
 
-// keep forgets what is not installed: it failed, or something newer replaced it.
-func (s *runState) keep(inventory *Inventory) {
-	there := make(map[string]bool, len(inventory.Installed))
-	for _, i := range inventory.Installed {
-		there[i.Title()] = i.Broken == ""
+// settle forgets what an installation that has ended did not bring.
+func (s *runState) settle(packages []Package, inventory *Inventory) {
+	there := s.pending(inventory)
+	for _, p := range packages {
+		if !there[p.Title()] {
+			delete(s.Installed, p.Title())
+		}
 	}
-	maps.DeleteFunc(s.Installed, func(title string, _ time.Time) bool { return !there[title] })
 }
 
-// pending are the titles that wait for a reboot.
-func (s *runState) pending() map[string]bool {
-	titles := make(map[string]bool, len(s.Installed))
-	for title := range s.Installed {
-		titles[title] = true
+// pending are the titles that wait for a reboot: of what was to be installed that
+// which is. A scan must not forget the others: the transaction of a run that was
+// killed may still go on.
+func (s *runState) pending(inventory *Inventory) map[string]bool {
+	titles := map[string]bool{}
+	for _, i := range inventory.Installed {
+		if _, ours := s.Installed[i.Title()]; ours && i.Broken == "" {
+			titles[i.Title()] = true
+		}
 	}
 	return titles
 }
