@@ -130,6 +130,14 @@ func (m *DNF) prepare() error {
 	if err := copyNewer(m.file("/var/lib/dnf/modulefailsafe"), filepath.Join(m.persist(), "modulefailsafe")); err != nil {
 		return fmt.Errorf("copy the memory of modules: %w", err)
 	}
+	// So are the keys of repositories that sign their metadata; nobody is there to agree
+	// to them again.
+	rings, _ := filepath.Glob(m.file("/var/cache/dnf/*/pubring")) // the pattern is well formed
+	for _, ring := range rings {
+		if err := copyNewer(ring, filepath.Join(m.cache(), filepath.Base(filepath.Dir(ring)), "pubring")); err != nil {
+			return fmt.Errorf("copy the keys of a repository: %w", err)
+		}
+	}
 	if m.setup.Offline {
 		if err := copyNewer(m.file("/var/cache/dnf"), m.cache()); err != nil {
 			return fmt.Errorf("copy the machine's metadata: %w", err)
@@ -323,8 +331,8 @@ func cutLast(text string, at byte) (before, after string, found bool) {
 	return text[:i], text[i+1:], true
 }
 
-// copyNewer copies a tree of plain files but for those that are as new at the target.
-// It is no error that there is no such tree.
+// copyNewer copies a tree of plain files but for packages, and those that are as new at
+// the target. It is no error that there is no such tree.
 func copyNewer(from, to string) error {
 	return filepath.WalkDir(from, func(path string, entry fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
@@ -338,6 +346,9 @@ func copyNewer(from, to string) error {
 			return err
 		}
 		target := filepath.Join(to, below)
+		if entry.IsDir() && entry.Name() == "packages" {
+			return filepath.SkipDir
+		}
 		if entry.IsDir() {
 			return os.MkdirAll(target, 0o700)
 		}
@@ -348,14 +359,7 @@ func copyNewer(from, to string) error {
 		if old, err := os.Stat(target); err == nil && !old.ModTime().Before(info.ModTime()) {
 			return nil
 		}
-		data, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		if err := os.WriteFile(target, data, 0o600); err != nil {
-			return err
-		}
-		return os.Chtimes(target, info.ModTime(), info.ModTime())
+		return copyFile(path, target)
 	})
 }
 

@@ -117,6 +117,34 @@ func TestDNFExcludes(t *testing.T) {
 	}
 }
 
+// TestRPMFailedDependency runs the failing script of a package once, although others
+// need the package and what is left is tried again.
+func TestRPMFailedDependency(t *testing.T) {
+	rpmMachines(t, func(t *testing.T, h *rpmMachine) {
+		names := []string{"suite-a", "suite-b", "suite-c", "suite-d"}
+		for _, name := range names {
+			h.publish(testPackage{name: name, version: "1"})
+		}
+		h.setUp(names...)
+		h.publish(testPackage{name: "suite-a", version: "2", before: "echo tried >>/tmp/suite-a.log; exit 1"}, testPackage{name: "suite-b", version: "2", needs: []string{"suite-a = 2"}},
+			testPackage{name: "suite-c", version: "2"}, testPackage{name: "suite-d", version: "2"})
+		m := h.manager(nil)
+		mustInventory(t, m)
+		var want []Package
+		for _, name := range names {
+			want = append(want, noarch(name, "0:2-1"))
+		}
+		failures := slices.DeleteFunc(mustInstall(t, m, want), func(f Failure) bool { return f.Name == "suite-b" })
+		wantFailures(t, failures, map[string]string{"suite-a": "scriptlet failed"})
+		if got := h.installed(); got["suite-c"] != "0:2-1" || got["suite-d"] != "0:2-1" || got["suite-a"] != "0:1-1" {
+			t.Errorf("installed are %v", got)
+		}
+		if text, err := os.ReadFile(h.file("/tmp/suite-a.log")); err != nil || string(text) != "tried\n" {
+			t.Errorf("the failing script ran with %q, %v", text, err)
+		}
+	})
+}
+
 // TestDNFModules offers no versions of a module's stream that is not enabled, though
 // they are newer, and dnf lists them in the same metadata.
 func TestDNFModules(t *testing.T) {
