@@ -129,7 +129,7 @@ func TestFreezeBaseline(t *testing.T) {
 		}
 		return n
 	}
-	run := patchRun{Operation: types.PatchOperationTypeScan, SnapshotID: "s-1", ExpiresAt: patchNow.Add(time.Hour)}
+	run := patchRun{SnapshotID: "s-1", ExpiresAt: patchNow.Add(time.Hour)}
 	order := func(run patchRun, now time.Time, n raftstore.Node) (patcher.Order, string) {
 		t.Helper()
 		f := newFreezing(m, run, now)
@@ -181,18 +181,17 @@ func TestFreezeBaseline(t *testing.T) {
 	}
 
 	override := run
-	override.BaselineOverride = `[{"BaselineId":"pb-00000000000000001","Name":"own","OperatingSystem":"DEBIAN","RejectedPatches":["three"]}]`
-	if o, problem := order(override, later, node("Debian GNU/Linux", "12", "PatchGroup", "web")); problem != "" || o.Baseline.RejectedPatches[0] != "three" || o.Baseline.BaselineId != "" {
-		t.Errorf("an override: %+v, %s", o, problem)
+	override.Overridden = true
+	if o, problem := order(override, later, node("Debian GNU/Linux", "12")); problem != "" || o.FirstSeen["c.all:1"].IsZero() {
+		t.Errorf("a baseline that comes with the request gets the ledger %v, %s", o.FirstSeen, problem)
 	}
 	for name, refused := range map[string]struct {
 		run  patchRun
 		node raftstore.Node
 		says string
 	}{
-		"no system":                  {run, node("Alpine Linux", "3"), "no patch baselines for Alpine"},
-		"a baseline that is gone":    {run, node("Debian GNU/Linux", "12", "PatchGroup", "gone"), "pb-00000000000000009 is gone"},
-		"an override without system": {override, node("Rocky Linux", "9"), "ROCKY_LINUX"},
+		"no system":               {run, node("Alpine Linux", "3"), "no patch baselines for Alpine"},
+		"a baseline that is gone": {run, node("Debian GNU/Linux", "12", "PatchGroup", "gone"), "pb-00000000000000009 is gone"},
 	} {
 		if _, problem := order(refused.run, later, refused.node); !strings.Contains(problem, refused.says) {
 			t.Errorf("%s: %q", name, problem)

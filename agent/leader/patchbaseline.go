@@ -22,17 +22,15 @@ const snapshotKept = 72 * time.Hour
 // patched has hundreds of versions on offer at a time.
 const maxFirstSeen = 4_000
 
-// patchRun is what the command of a run of AWS-RunPatchBaseline asks for.
+// patchRun is what the leader knows of a run of AWS-RunPatchBaseline; the node reads
+// the other parameters of its step.
 type patchRun struct {
-	Operation    types.PatchOperationType
-	RebootOption types.RebootOption
 	// SnapshotID is the parameter's; without one it is the command's id: all nodes of
 	// a run get the same baseline, however long the run takes.
 	SnapshotID string
-	// Override is the content of the install override list, OverrideName its place.
-	Override, OverrideName string
-	// BaselineOverride is the content of the parameter BaselineOverride.
-	BaselineOverride string
+	// Overridden: the node is given another baseline by BaselineOverride, which may
+	// have delays.
+	Overridden bool
 	// ExpiresAt is the command's.
 	ExpiresAt time.Time
 }
@@ -60,21 +58,8 @@ func (f *freezing) freezeBaseline(node raftstore.Node) (order patcher.Order, pro
 		return order, fmt.Sprintf("there are no patch baselines for %s %s", node.PlatformName, node.PlatformVersion), nil
 	}
 	group := raftstore.PatchGroupOf(node.Tags)
-	order = patcher.Order{
-		Operation: f.run.Operation, RebootOption: f.run.RebootOption, SnapshotId: f.run.SnapshotID, PatchGroup: group,
-		Override: f.run.Override, OverrideName: f.run.OverrideName, Now: f.now,
-	}
-	if f.run.BaselineOverride != "" {
-		all, err := patcher.ParseBaselineOverride([]byte(f.run.BaselineOverride))
-		if err != nil {
-			return order, err.Error(), nil
-		}
-		chosen, err := patcher.ChooseBaseline(all, types.OperatingSystem(os))
-		if err != nil {
-			return order, err.Error(), nil
-		}
-		order.Baseline = chosen.WithDefaults()
-	} else if order.Baseline, order.Now, problem, err = f.baseline(os, group); err != nil || problem != "" {
+	order = patcher.Order{SnapshotId: f.run.SnapshotID, PatchGroup: group}
+	if order.Baseline, order.Now, problem, err = f.baseline(os, group); err != nil || problem != "" {
 		return order, problem, err
 	}
 	order.FirstSeen, err = f.firstSeen(&order.Baseline, node)
@@ -189,7 +174,8 @@ func readBaseline(r raftstore.Reader, id string) (b patcher.Baseline, problem st
 }
 
 // firstSeen is what a baseline's delays need of the ledger: of the apt families,
-// whose archives give no dates, and of baselines that are not predefined. A version
+// whose archives give no dates, and of baselines that are not predefined, or that the
+// leader does not see. A version
 // that is not in it counts as seen now, so old ones are in it too.
 func (f *freezing) firstSeen(b *patcher.Baseline, node raftstore.Node) (map[string]time.Time, error) {
 	switch b.OperatingSystem {
@@ -197,7 +183,7 @@ func (f *freezing) firstSeen(b *patcher.Baseline, node raftstore.Node) (map[stri
 	default:
 		return nil, nil
 	}
-	if _, predefined := patcher.PredefinedByID(b.BaselineId); predefined || !delays(b) {
+	if _, predefined := patcher.PredefinedByID(b.BaselineId); !f.run.Overridden && (predefined || !delays(b)) {
 		return nil, nil
 	}
 	product := ""

@@ -62,6 +62,9 @@ func orderPatch(ctx context.Context, store Records, job *peer.Job, now time.Time
 	if given := job.Parameters["SnapshotId"]; len(given) == 1 && snapshotForm.MatchString(given[0]) {
 		run.SnapshotID = given[0]
 	}
+	if given := job.Parameters["BaselineOverride"]; len(given) == 1 {
+		run.Overridden = given[0] != ""
+	}
 	var frozen raftstore.Txn
 	err := store.View(func(r raftstore.Reader) error {
 		node, err := raftstore.GetNode(r, job.NodeID)
