@@ -1,6 +1,7 @@
 package leader
 
 import (
+	"cmp"
 	"encoding/json"
 	"regexp"
 	"slices"
@@ -99,9 +100,11 @@ func patchRecords(report patcher.Report, node raftstore.Node, commandID string, 
 
 // patchOffers are the entries of the catalogue.
 func patchOffers(report patcher.Report, state raftstore.PatchState) []raftstore.PatchOffer {
-	if state.OperatingSystem == "" || state.Product == "" {
+	if state.OperatingSystem == "" {
 		return nil
 	}
+	// Debian testing and its like are no product of SSM's.
+	product := cmp.Or(state.Product, state.OperatingSystem)
 	var offers []raftstore.PatchOffer
 	for _, offer := range report.Offers[:min(len(report.Offers), maxOffers)] {
 		detail := len(offer.Notices)
@@ -120,7 +123,7 @@ func patchOffers(report patcher.Report, state raftstore.PatchState) []raftstore.
 			continue // a date that no calendar has: no publisher gives it
 		}
 		offers = append(offers, raftstore.PatchOffer{
-			OperatingSystem: state.OperatingSystem, Product: state.Product, Title: title, Offer: content, Detail: detail,
+			OperatingSystem: state.OperatingSystem, Product: product, Title: title, Offer: content, Detail: detail,
 		})
 	}
 	return offers

@@ -74,7 +74,7 @@ func TestPatchRecords(t *testing.T) {
 		}
 	}
 	report.Platform = patcher.Platform{OperatingSystem: "PLAN9", Product: "../../x"}
-	if state, _, offers := patchRecords(report, node, "c-1", patchNow); state.OperatingSystem != "DEBIAN" || state.Product != "" || len(offers) != 0 {
+	if state, _, offers := patchRecords(report, node, "c-1", patchNow); state.OperatingSystem != "DEBIAN" || state.Product != "" || len(offers) != 1 || offers[0].Product != "DEBIAN" {
 		t.Errorf("nonsense of a platform makes %+v", state)
 	}
 }
