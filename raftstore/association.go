@@ -69,8 +69,9 @@ type AssociationDue struct {
 	Meta
 	AssociationID string
 	At            time.Time
-	// Cause names the claim: scheduled, version-3, document-4, once-UUID; or end-UUID,
-	// which ends an execution. Of one association and time there is one of each.
+	// Cause names the claim: scheduled, version-3, document-4-17, once-UUID. Two make
+	// no run: end-UUID ends an execution, targets-3 looks for nodes that version 3 is
+	// not for any more. Of one association and time there is one of each.
 	Cause string
 }
 
@@ -82,6 +83,8 @@ const (
 	AssociationOnce      = "once-"
 	AssociationEnd       = "end-"
 	AssociationCatchUp   = "nodes-"
+	// AssociationTargets looks for nodes that a new version is not for any more.
+	AssociationTargets = "targets-"
 )
 
 const (
@@ -103,6 +106,8 @@ const (
 const (
 	AssociationPrefix    = associationPrefix
 	AssociationDuePrefix = associationDuePrefix
+	CommandStatePrefix   = commandStatePrefix
+	DocumentPrefix       = documentPrefix
 )
 
 // GetAssociation returns the association with this id, or ErrNotFound.
@@ -123,6 +128,25 @@ func ScanAssociations(r Reader, start string, fn func(Association) bool) error {
 		a.ModifyIndex = index
 		return fn(a)
 	})
+}
+
+// ScanAssociationIndexes calls fn for the id and modify index of each association, in
+// order of ids, until fn returns false. It reads no record.
+func ScanAssociationIndexes(r Reader, fn func(id string, modifyIndex uint64) bool) {
+	r.Scan(associationPrefix, "", func(key string, _ []byte, index uint64) bool {
+		return fn(strings.TrimPrefix(key, associationPrefix), index)
+	})
+}
+
+// DeletedAssociations returns the ids of the associations that have left something
+// for [SweepAssociations].
+func DeletedAssociations(r Reader) []string {
+	var ids []string
+	r.Scan(sweptAssociationPrefix, "", func(key string, _ []byte, _ uint64) bool {
+		ids = append(ids, strings.TrimPrefix(key, sweptAssociationPrefix))
+		return true
+	})
+	return ids
 }
 
 // PutAssociation writes a, requiring that it is unchanged since it was read.

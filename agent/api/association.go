@@ -202,6 +202,9 @@ func (c *call) putVersion(a raftstore.Association, state raftstore.AssociationSt
 	})
 	// It is due at once; whether that is a run is the leader's to decide.
 	c.txn.PutAssociationDue(raftstore.AssociationDue{AssociationID: a.ID, At: c.now, Cause: raftstore.AssociationChanged + strconv.Itoa(a.Version)})
+	if a.Version > 1 {
+		c.txn.PutAssociationDue(raftstore.AssociationDue{AssociationID: a.ID, At: c.now, Cause: raftstore.AssociationTargets + strconv.Itoa(a.Version)})
+	}
 	if !state.NextDue.IsZero() {
 		c.txn.PutAssociationDue(raftstore.AssociationDue{AssociationID: a.ID, At: state.NextDue, Cause: raftstore.AssociationScheduled})
 	}

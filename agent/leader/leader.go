@@ -169,13 +169,14 @@ func (l *Leader) work(ctx context.Context, term uint64, log *slog.Logger) error 
 	push := newPusher(cfg, term)
 	var loops sync.WaitGroup
 	for name, run := range map[string]func(context.Context) error{
-		"dispatch": newDispatcher(cfg, term, r, rand.Float64).run,
-		"voters":   newVoterLoop(cfg, term, push, seen).run,
-		"push":     push.run,
-		"lastping": func(ctx context.Context) error { return keepLastPing(ctx, cfg) },
-		"sweep":    func(ctx context.Context) error { return sweep(ctx, cfg) },
-		"windows":  func(ctx context.Context) error { return keepWindows(ctx, cfg) },
-		"clock":    func(ctx context.Context) error { return l.keepClock(ctx, term, seen) },
+		"dispatch":     newDispatcher(cfg, term, r, rand.Float64).run,
+		"voters":       newVoterLoop(cfg, term, push, seen).run,
+		"push":         push.run,
+		"lastping":     func(ctx context.Context) error { return keepLastPing(ctx, cfg) },
+		"sweep":        func(ctx context.Context) error { return sweep(ctx, cfg) },
+		"windows":      func(ctx context.Context) error { return keepWindows(ctx, cfg) },
+		"clock":        func(ctx context.Context) error { return l.keepClock(ctx, term, seen) },
+		"associations": func(ctx context.Context) error { return keepAssociations(ctx, cfg) },
 	} {
 		loops.Go(func() {
 			for working.Err() == nil {
