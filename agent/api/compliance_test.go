@@ -117,6 +117,13 @@ func TestCompliance(t *testing.T) {
 	wantCode(t, put("Custom:AV", nil, entry("1", "COMPLIANT", "LOW"), entry("1", "COMPLIANT", "LOW")), "InvalidItemContentException", "twice")
 	wantCode(t, put("Custom:AV", func(in *ssm.PutComplianceItemsInput) { in.ResourceType = aws.String("Bucket") }), "InvalidResourceType", "")
 	wantCode(t, put("Custom:AV", func(in *ssm.PutComplianceItemsInput) { in.ResourceId = aws.String(nodeID(99)) }), "InvalidResourceId", "")
+	many := make([]types.ComplianceItemEntry, 5000)
+	for i := range many {
+		many[i] = entry(fmt.Sprint("item-", i), "COMPLIANT", "LOW")
+	}
+	if err := put("Custom:AV", nil, many...); err != nil {
+		t.Errorf("5000 items: %v", err)
+	}
 	large := entry("1", "COMPLIANT", "LOW")
 	large.Details["k"] = strings.Repeat("x", 4096)
 	for i := range 10 {

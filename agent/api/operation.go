@@ -205,7 +205,7 @@ func operationTable() map[string]*operation {
 		read("DescribeInstancePatchStatesForPatchGroup", (*call).describeInstancePatchStatesForPatchGroup),
 		read("DescribeInstancePatches", (*call).describeInstancePatches),
 
-		write("PutComplianceItems", (*call).putComplianceItems),
+		write("PutComplianceItems", (*call).putComplianceItems, masks(maskItems)),
 		read("ListComplianceItems", (*call).listComplianceItems),
 		read("ListComplianceSummaries", (*call).listComplianceSummaries),
 		read("ListResourceComplianceSummaries", (*call).listResourceComplianceSummaries),
