@@ -54,8 +54,8 @@ type patchBaseline struct {
 	dir string
 	// bootIDFile has what names the boot of the machine, "" the kernel's.
 	bootIDFile string
-	// client gets lists; nil: one that trusts what the machine trusts.
-	client *http.Client
+	// transport gets lists; nil: one that trusts what the machine trusts.
+	transport http.RoundTripper
 }
 
 func (p patchBaseline) Run(ctx context.Context, x *executor.Execution) (executor.Outcome, error) {
@@ -184,10 +184,12 @@ func (p patchBaseline) fetch(ctx context.Context, address string) ([]byte, error
 		if err != nil {
 			return nil, err
 		}
-		client := p.client
-		if client == nil {
-			client = http.DefaultClient
-		}
+		client := http.Client{Transport: p.transport, CheckRedirect: func(to *http.Request, via []*http.Request) error {
+			if to.URL.Scheme != "https" || len(via) > 5 {
+				return fmt.Errorf("it leads to %s", to.URL.Redacted())
+			}
+			return nil
+		}}
 		response, err := client.Do(request)
 		if err != nil {
 			return nil, fmt.Errorf("cannot be fetched from this node: %w", err)
