@@ -145,6 +145,25 @@ func TestRPMFailedDependency(t *testing.T) {
 	})
 }
 
+// TestRPMBlockedVersion blocks one version of a package, by patterns as lists of
+// rejections have them, and no other.
+func TestRPMBlockedVersion(t *testing.T) {
+	for _, pattern := range []string{"suite-a-3-1.noarch", "suite-a-3*"} {
+		t.Run(strings.ReplaceAll(pattern, "*", "X"), func(t *testing.T) {
+			rpmMachines(t, func(t *testing.T, h *rpmMachine) {
+				h.publish(testPackage{name: "suite-a", version: "1"}, testPackage{name: "suite-b", version: "1"}, testPackage{name: "suite-c", version: "1"})
+				h.setUp("suite-a", "suite-b", "suite-c")
+				h.publish(testPackage{name: "suite-a", version: "2"}, testPackage{name: "suite-a", version: "3"},
+					testPackage{name: "suite-b", version: "2", needs: []string{"suite-a >= 3"}}, testPackage{name: "suite-c", version: "2", needs: []string{"suite-a >= 2"}})
+				m := h.manager(nil)
+				mustInventory(t, m)
+				wantFailures(t, mustInstall(t, m, []Package{noarch("suite-b", "0:2-1"), noarch("suite-c", "0:2-1")}, pattern), map[string]string{"suite-b": "suite-a"})
+				wantInstalled(t, h, map[string]string{"suite-a": "0:2-1", "suite-b": "0:1-1", "suite-c": "0:2-1"})
+			})
+		})
+	}
+}
+
 // TestDNFModules offers no versions of a module's stream that is not enabled, though
 // they are newer, and dnf lists them in the same metadata.
 func TestDNFModules(t *testing.T) {

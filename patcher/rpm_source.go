@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 )
 
 // rpmRepository is a repository whose metadata is in a directory: repodata/repomd.xml
@@ -22,23 +23,34 @@ type rpmRepository struct {
 	indexes string
 }
 
+// head reads the repomd.xml, and tells when that was written here.
+func (r rpmRepository) head() (repomd, time.Time, error) {
+	file, err := os.Open(filepath.Join(r.dir, "repodata", "repomd.xml"))
+	if err != nil {
+		return repomd{}, time.Time{}, fmt.Errorf("repository %s: %w", r.id, err)
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return repomd{}, time.Time{}, fmt.Errorf("repository %s: %w", r.id, err)
+	}
+	head, err := readRepomd(file)
+	if err != nil {
+		return repomd{}, time.Time{}, fmt.Errorf("repository %s: %w", r.id, err)
+	}
+	return head, info.ModTime().UTC(), nil
+}
+
 // read adds what the repository offers and says to the catalogue, and returns what is
 // to tell of it.
 func (r rpmRepository) read(ctx context.Context, root string, catalog *rpmCatalog) (Source, error) {
 	source := Source{Name: r.id}
-	file, err := os.Open(filepath.Join(r.dir, "repodata", "repomd.xml"))
+	head, written, err := r.head()
 	if err != nil {
-		return source, fmt.Errorf("repository %s: %w", r.id, err)
+		return source, err
 	}
-	defer file.Close()
-	head, err := readRepomd(file)
-	if err != nil {
-		return source, fmt.Errorf("repository %s: %w", r.id, err)
-	}
+	source.Fetched = written
 	source.Updated = head.made
-	if info, err := file.Stat(); err == nil {
-		source.Fetched = info.ModTime().UTC()
-	}
 	primary, ok := head.files["primary"]
 	if !ok {
 		return source, fmt.Errorf("repository %s has no primary metadata", r.id)

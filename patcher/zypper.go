@@ -276,6 +276,10 @@ func (z *Zypper) refresh(ctx context.Context, repositories []zyppRepository, fet
 	return problems, nil
 }
 
+func (z *Zypper) repository(alias, dir string) rpmRepository {
+	return rpmRepository{id: alias, dir: dir, indexes: z.dir("offers")}
+}
+
 // metadata is the directory of a repository's metadata, "" where there is none.
 func (z *Zypper) metadata(alias string) string {
 	dir := filepath.Join(z.dir("cache/raw"), strings.ReplaceAll(alias, "/", "_"))
@@ -292,7 +296,7 @@ func (z *Zypper) read(ctx context.Context, catalog *rpmCatalog, repositories []z
 		source := Source{Name: r.alias, Problem: problems[r.alias]}
 		if dir := z.metadata(r.alias); dir != "" {
 			var err error
-			if source, err = (rpmRepository{id: r.alias, dir: dir, indexes: z.dir("offers")}).read(ctx, z.setup.Root, catalog); err != nil {
+			if source, err = z.repository(r.alias, dir).read(ctx, z.setup.Root, catalog); err != nil {
 				source.Problem, failed = err.Error(), err
 			} else if source.Problem = problems[r.alias]; source.Problem == "" && !z.fetched.IsZero() {
 				source.Fetched = z.fetched

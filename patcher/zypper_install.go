@@ -4,18 +4,24 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 )
 
 // Install lets zypper bring all packages in one go, and then what that leaves: zypper
 // stops at the first package that fails.
 func (z *Zypper) Install(ctx context.Context, want []Package, blocked []string) ([]Failure, error) {
-	if _, err := z.prepare(); err != nil {
+	repositories, err := z.prepare()
+	if err != nil {
+		return nil, err
+	}
+	forbidden, err := z.blockedVersions(ctx, repositories, blocked)
+	if err != nil {
 		return nil, err
 	}
 	defer os.RemoveAll(z.dir("cache/packages"))
 	install := rpmInstall{rpmHost: z.rpmHost, transact: func(want, excluded []Package) (*rpmReport, error) {
-		if err := z.writeBlocks(excluded, blocked); err != nil {
+		if err := z.writeBlocks(slices.Concat(excluded, forbidden), blocked); err != nil {
 			return nil, err
 		}
 		args := []string{"--no-refresh", "install", "--auto-agree-with-licenses", "--no-recommends", "--download-in-advance", "--details"}
@@ -28,8 +34,36 @@ func (z *Zypper) Install(ctx context.Context, want []Package, blocked []string) 
 		}
 		return report, err
 	}}
-	err := install.bring(ctx, want)
+	err = install.bring(ctx, want)
 	return install.failures, err
+}
+
+// blockedVersions are the offered versions that a pattern with a version blocks:
+// libzypp's locks have patterns for names only.
+func (z *Zypper) blockedVersions(ctx context.Context, repositories []zyppRepository, blocked []string) ([]Package, error) {
+	var found []Package
+	if len(blocked) == 0 {
+		return nil, nil
+	}
+	for _, r := range repositories {
+		dir := z.metadata(r.alias)
+		if dir == "" {
+			continue
+		}
+		repository := z.repository(r.alias, dir)
+		head, _, err := repository.head()
+		if err == nil {
+			err = repository.offers(ctx, z.setup.Root, head, func(o offered) {
+				if slices.ContainsFunc(blocked, func(pattern string) bool { return matchesSpec(pattern, o.Package) }) && !slices.Contains(found, o.Package) {
+					found = append(found, o.Package)
+				}
+			})
+		}
+		if err != nil {
+			return nil, fmt.Errorf("block packages: %w", err)
+		}
+	}
+	return found, nil
 }
 
 // zypperSpec is a package of one version as zypper takes it.
