@@ -333,3 +333,16 @@ func TestAptAsksForAReboot(t *testing.T) {
 		t.Errorf("Reboot: %+v, %v", r, err)
 	}
 }
+
+func TestAptAtWorkIsNotInterrupted(t *testing.T) {
+	h := aptHostOf(t)
+	h.publish(testPackage{name: "suite-a", version: "1.0"})
+	h.setUp("suite-a")
+	h.publish(testPackage{name: "suite-a", version: "1.1"})
+	h.interrupt("suite-a")
+	_, release := holdLock(t, h.lockFile())
+	defer release()
+	if inventory := mustInventory(t, h.manager(nil)); len(inventory.Interruptions) > 0 || installedOf(t, inventory, "suite-a").Broken != "unpacked" {
+		t.Errorf("what another program does just now is told as %+v", inventory.Interruptions)
+	}
+}

@@ -147,7 +147,7 @@ func TestToolThatChangesTheMachineOutlivesThisProcess(t *testing.T) {
 	dir := t.TempDir()
 	killer := exec.Command("/proc/self/exe", "-test.run=^TestRunWholeTool$")
 	killer.Env = append(os.Environ(), namespaceVariable+"=whole",
-		"PATCHER_TEST_WHOLE=echo $$; until [ -e "+dir+"/go ]; do sleep 0.05; done; yes | head -c 200000; yes | head -c 200000 >&2; touch "+dir+"/ended")
+		"PATCHER_TEST_WHOLE=echo $$; until [ -e "+dir+"/go ]; do sleep 0.05; done; i=0; while [ $i -lt 20000 ]; do echo line $i; echo line $i >&2; i=$((i+1)); done; touch "+dir+"/ended")
 	out, err := killer.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
