@@ -250,14 +250,10 @@ func (z *Zypper) refresh(ctx context.Context, repositories []zyppRepository, fet
 	if fetch {
 		z.fetched, z.problems = time.Now().UTC(), maps.Clone(problems)
 	}
-	var without []string
-	for _, r := range repositories {
-		if z.metadata(r.alias) != "" {
-			continue
-		}
-		without = append(without, r.alias)
-		if problems[r.alias] == "" {
-			problems[r.alias] = "there is no metadata of it on this machine"
+	without := z.withoutMetadata(repositories)
+	for _, alias := range without {
+		if problems[alias] == "" {
+			problems[alias] = "there is no metadata of it on this machine"
 		}
 	}
 	if len(without) == len(repositories) {
@@ -270,10 +266,29 @@ func (z *Zypper) refresh(ctx context.Context, repositories []zyppRepository, fet
 		}
 		return nil, fmt.Errorf("no repository can be used: %s", strings.Join(all, "; "))
 	}
-	if err := disableZyppRepositories(z.dir("repos"), without); err != nil {
-		return nil, fmt.Errorf("switch off repositories without metadata: %w", err)
+	if err := z.switchOff(without); err != nil {
+		return nil, err
 	}
 	return problems, nil
+}
+
+// withoutMetadata are the aliases of the repositories of which there is none.
+func (z *Zypper) withoutMetadata(repositories []zyppRepository) []string {
+	var without []string
+	for _, r := range repositories {
+		if z.metadata(r.alias) == "" {
+			without = append(without, r.alias)
+		}
+	}
+	return without
+}
+
+// switchOff takes repositories out of our copy of their definitions.
+func (z *Zypper) switchOff(aliases []string) error {
+	if err := disableZyppRepositories(z.dir("repos"), aliases); err != nil {
+		return fmt.Errorf("switch off repositories without metadata: %w", err)
+	}
+	return nil
 }
 
 func (z *Zypper) repository(alias, dir string) rpmRepository {

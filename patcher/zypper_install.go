@@ -15,6 +15,12 @@ func (z *Zypper) Install(ctx context.Context, want []Package, blocked []string) 
 	if err != nil {
 		return nil, err
 	}
+	// Where nothing is there at all, nobody took stock before, and zypper may fetch it.
+	if without := z.withoutMetadata(repositories); len(without) < len(repositories) {
+		if err := z.switchOff(without); err != nil {
+			return nil, err
+		}
+	}
 	forbidden, err := z.blockedVersions(ctx, repositories, blocked)
 	if err != nil {
 		return nil, err
