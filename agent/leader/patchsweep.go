@@ -23,7 +23,7 @@ func (s *sweeper) patches(ctx context.Context, now time.Time) error {
 	if now.Sub(s.offersSwept) < offersSweepEvery {
 		return nil
 	}
-	for next, first := "", true; first || next != ""; first = false {
+	for next, begun := "", false; !begun || next != ""; begun = true {
 		start := next
 		if err := s.apply(ctx, "old offers of patches", func(r raftstore.Reader) (t raftstore.Txn, err error) {
 			t, next, err = raftstore.SweepPatchOffers(r, now.Add(-raftstore.OfferRetention), start)
