@@ -178,7 +178,7 @@ func (e *evaluator) candidatesOf(list []*Candidate) {
 func (e *evaluator) missing(c *Candidate, v verdict, allowed bool) {
 	s := ofCandidate(c)
 	patch := e.patch(s, v)
-	patch.Replaces = c.Replaces
+	patch.Replaces, patch.Held = c.Replaces, !allowed
 	patch.State = types.PatchComplianceDataStateMissing
 	patch.Reason += holdReason(e.inv.Manager, c)
 	if reason, ok := e.o.Failed[patch.Title]; ok {

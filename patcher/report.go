@@ -41,8 +41,10 @@ type Patch struct {
 	// Security: the patch is for security, whatever the family calls it.
 	Security bool `json:",omitempty"`
 	// Replaces is the version that is installed, of a patch that is not.
-	Replaces string   `json:",omitempty"`
-	Notices  []string `json:",omitempty"` // ids
+	Replaces string `json:",omitempty"`
+	// Held: the machine's configuration forbids to install it.
+	Held    bool     `json:",omitempty"`
+	Notices []string `json:",omitempty"` // ids
 	// Reason says in a sentence why the patch is in this state: which rule, list or
 	// missing approval decided; what the package manager said.
 	Reason string

@@ -99,6 +99,7 @@ type PatchEntry struct {
 	ComplianceLevel string    `json:"l,omitempty"`
 	Security        bool      `json:"y,omitempty"`
 	Replaces        string    `json:"r,omitempty"`
+	Held            bool      `json:"h,omitempty"` // the node's configuration forbids to install it
 	Notices         []string  `json:"n,omitempty"`
 	Reason          string    `json:"w,omitempty"`
 }

@@ -112,7 +112,7 @@ func (c *call) getPatchReport(in *meshapi.GetPatchReportInput) (*meshapi.GetPatc
 		p := &list.Patches[i]
 		out.Patches = append(out.Patches, meshapi.PatchDetail{
 			Title: p.Title, KBId: p.KBID, State: p.State, Classification: p.Classification, Severity: p.Severity, ComplianceLevel: p.ComplianceLevel,
-			Security: p.Security, InstalledTime: optionalTime(p.InstalledAt), Replaces: p.Replaces, CVEIds: p.CVEs, AdvisoryIds: p.Notices, Reason: p.Reason,
+			Security: p.Security, InstalledTime: optionalTime(p.InstalledAt), Replaces: p.Replaces, Held: p.Held, CVEIds: p.CVEs, AdvisoryIds: p.Notices, Reason: p.Reason,
 		})
 	}
 	for _, p := range list.Pending {

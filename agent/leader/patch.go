@@ -71,7 +71,7 @@ func patchRecords(report patcher.Report, node raftstore.Node, commandID string, 
 		list.Patches = append(list.Patches, raftstore.PatchEntry{
 			Title: first(p.Title, maxName), KBID: first(p.KBId, maxName), Classification: first(p.Classification, maxName),
 			Severity: first(p.Severity, maxName), State: first(string(p.State), maxName), InstalledAt: notAfter(p.InstalledTime, now),
-			CVEs: texts(p.CVEIds), ComplianceLevel: string(level), Security: p.Security, Replaces: first(p.Replaces, maxPatchText),
+			CVEs: texts(p.CVEIds), ComplianceLevel: string(level), Security: p.Security, Replaces: first(p.Replaces, maxPatchText), Held: p.Held,
 			Notices: texts(p.Notices), Reason: first(p.Reason, maxPatchText),
 		})
 	}

@@ -92,6 +92,7 @@ type PatchDetail struct {
 	Security        bool       `json:",omitempty"`
 	InstalledTime   *time.Time `json:",omitempty"`
 	Replaces        string     `json:",omitempty"`
+	Held            bool       `json:",omitempty"` // the node's configuration forbids to install it
 	CVEIds          []string   `json:",omitempty"`
 	AdvisoryIds     []string   `json:",omitempty"`
 	Reason          string     `json:",omitempty"`

@@ -59,6 +59,7 @@ func patchMesh(t *testing.T) *fakeMesh {
 				{Title: "openssl.amd64:3.0.17-1", KBId: "openssl.amd64", State: "MISSING", Classification: "Security", ComplianceLevel: "CRITICAL", Security: true,
 					Replaces: "3.0.11-1", CVEIds: []string{"CVE-2026-1"}, AdvisoryIds: []string{"DSA-1"}, Reason: "approved by rule 1 (*)"},
 				{Title: "libssl3.amd64:3.0.17-1", KBId: "libssl3.amd64", State: "MISSING", ComplianceLevel: "HIGH", Reason: "approved by rule 1 (*)\x1b[31m"},
+				{Title: "nginx.amd64:1.25-1", KBId: "nginx.amd64", State: "MISSING", ComplianceLevel: "HIGH", Held: true, Reason: "approved by rule 1 (*); held by apt-mark, so it is not installed"},
 				{Title: "bash.amd64:5.2-1", KBId: "bash.amd64", State: "INSTALLED_OTHER", InstalledTime: aws.Time(testNow.Add(-time.Hour)), Reason: "not for security"},
 			}
 			out.Pending = []meshapi.PendingPatch{{Title: "vim.amd64:2:9.1-1", Reason: "rule 1 approves it later", ApprovalDate: aws.Time(testNow.Add(48 * time.Hour))}}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -244,6 +245,9 @@ type nodePlan struct {
 	// waits for a start of the machine already.
 	Install []string
 	Reboot  bool
+	// Held are the titles of what is missing and would stay so: the node's
+	// configuration forbids to install it.
+	Held []string `json:",omitempty"`
 }
 
 type patchPlanOutput struct{ Nodes []nodePlan }
@@ -254,11 +258,16 @@ func planOf(out *meshapi.GetPatchReportOutput) nodePlan {
 	p := nodePlan{NodeId: n.NodeId, Name: n.Name, Status: n.Status, Reason: n.Reason, AgeSeconds: n.AgeSeconds, Known: n.OperationEndTime != nil,
 		Install: []string{}, Reboot: n.PendingReboot || n.Counts.InstalledPendingReboot > 0}
 	for _, patch := range out.Patches {
-		if patch.State == "MISSING" || patch.State == "FAILED" {
+		switch {
+		case patch.State != "MISSING" && patch.State != "FAILED":
+		case patch.Held:
+			p.Held = append(p.Held, patch.Title)
+		default:
 			p.Install = append(p.Install, patch.Title)
 		}
 	}
 	slices.Sort(p.Install)
+	slices.Sort(p.Held)
 	return p
 }
 
@@ -297,33 +306,37 @@ func (a *app) patchPlan(ctx context.Context, given []string, group string) error
 	return a.print(out, func(w io.Writer) { a.writePlan(w, out.Nodes) })
 }
 
+// writePlanned writes patches with their nodes, nothing where there are none.
+func (a *app) writePlanned(w io.Writer, head string, nodes map[string][]string) {
+	if len(nodes) == 0 {
+		return
+	}
+	t := newTable(head, "NODES", "ON")
+	for _, title := range slices.Sorted(maps.Keys(nodes)) {
+		t.AppendRow(table.Row{cell(title), len(nodes[title]), nodeNames(nodes[title], mostNames)})
+	}
+	a.renderTable(w, t)
+	fmt.Fprintln(w)
+}
+
 // writePlan writes each patch with its nodes, then the nodes whose scan says little.
 func (a *app) writePlan(w io.Writer, plans []nodePlan) {
-	nodes := map[string][]string{}
-	total := 0
+	install, held, total := map[string][]string{}, map[string][]string{}, 0
 	for _, p := range plans {
 		for _, title := range p.Install {
-			nodes[title] = append(nodes[title], p.Name)
+			install[title] = append(install[title], p.Name)
+		}
+		for _, title := range p.Held {
+			held[title] = append(held[title], p.Name)
 		}
 		if len(p.Install) > 0 {
 			total++
 		}
 	}
-	titles := make([]string, 0, len(nodes))
-	for title := range nodes {
-		titles = append(titles, title)
-	}
-	slices.Sort(titles)
-	t := newTable("WOULD INSTALL", "NODES", "ON")
-	for _, title := range titles {
-		t.AppendRow(table.Row{cell(title), len(nodes[title]), nodeNames(nodes[title], mostNames)})
-	}
-	if len(titles) > 0 {
-		a.renderTable(w, t)
-		fmt.Fprintln(w)
-	}
-	fmt.Fprintf(w, "%s on %d of %s\n", count(len(titles), "patch version"), total, count(len(plans), "node"))
-	t = newTable("NODE", "SCANNED", "BUT")
+	a.writePlanned(w, "WOULD INSTALL", install)
+	a.writePlanned(w, "HELD ON THE NODE", held)
+	fmt.Fprintf(w, "%s on %d of %s\n", count(len(install), "patch version"), total, count(len(plans), "node"))
+	t := newTable("NODE", "SCANNED", "BUT")
 	for _, p := range plans {
 		if p.Status == patchStale || !p.Known || p.Status == "UNKNOWN" {
 			scanned := "never"
