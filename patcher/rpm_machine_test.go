@@ -237,6 +237,41 @@ func TestRPMBaselineSources(t *testing.T) {
 	})
 }
 
+// TestRPMOneSourceDown has a source that never answered beside one that does: the scan
+// tells it, and an install works.
+func TestRPMOneSourceDown(t *testing.T) {
+	rpmMachines(t, func(t *testing.T, h *rpmMachine) {
+		for _, name := range []string{"/etc/yum.repos.d/down.repo", "/etc/zypp/repos.d/down.repo"} {
+			put(t, h.root, name, "[down]\nname=Never There\nbaseurl=http://127.0.0.1:9/\nenabled=1\ngpgcheck=0\nretries=1\n")
+		}
+		h.publish(testPackage{name: "suite-a", version: "1"})
+		h.setUp("suite-a")
+		h.publish(testPackage{name: "suite-a", version: "2"})
+		m := h.manager(nil)
+		inventory := mustInventory(t, m)
+		problems := map[string]string{}
+		for _, s := range inventory.Sources {
+			problems[s.Name] = s.Problem
+		}
+		if len(problems) != 2 || problems["main-repo"] != "" || !strings.Contains(problems["down"], "127.0.0.1") {
+			t.Errorf("problems: %q", problems)
+		}
+		if c := inventory.Candidates; len(c) != 1 || !c[0].Chosen {
+			t.Errorf("candidates: %+v", c)
+		}
+		wantFailures(t, mustInstall(t, m, []Package{noarch("suite-a", "0:2-1")}), nil)
+		again, err := m.(rereader).Reread(t.Context())
+		if err != nil || len(again.Candidates) != 0 || len(again.Sources) != 2 {
+			t.Fatalf("taken stock again: %+v, %v", again, err)
+		}
+		for _, s := range again.Sources {
+			if s.Problem != problems[s.Name] {
+				t.Errorf("taken stock again, %s has the problem %q, not %q", s.Name, s.Problem, problems[s.Name])
+			}
+		}
+	})
+}
+
 // TestRPMNoSource tells what is wrong where nothing can be known.
 func TestRPMNoSource(t *testing.T) {
 	rpmMachines(t, func(t *testing.T, h *rpmMachine) {
