@@ -76,6 +76,13 @@ type Config struct {
 	// counts.
 	DocumentLimit        int `yaml:"document-limit"`
 	DocumentVersionLimit int `yaml:"document-version-limit"`
+	// WindowLimit is how many maintenance windows the mesh keeps, WindowTaskLimit and
+	// WindowTargetLimit how many tasks and targets each may have; Systems Manager's
+	// quotas by default. The leader looks at all windows at each change of one. The
+	// leader's setting counts.
+	WindowLimit       int `yaml:"window-limit"`
+	WindowTaskLimit   int `yaml:"window-task-limit"`
+	WindowTargetLimit int `yaml:"window-target-limit"`
 	// DocumentsAtOnce is how many documents run on this node at the same time;
 	// the others wait in its queue. Higher: less waiting, more load.
 	DocumentsAtOnce int `yaml:"documents-at-once"`
@@ -183,6 +190,7 @@ func DefaultConfig() Config {
 		StandBys:       1,
 		VoterDeadAfter: Duration(30 * time.Second),
 		DocumentLimit:  api.MaxDocuments, DocumentVersionLimit: api.MaxDocumentVersions,
+		WindowLimit: api.MaxWindows, WindowTaskLimit: api.MaxWindowTasks, WindowTargetLimit: api.MaxWindowTargets,
 		DocumentsAtOnce: 5,
 		SpareShim:       true,
 		OutputLimit:     64 << 20,
@@ -258,6 +266,12 @@ func (c *Config) Validate() error {
 		return bad("document-limit must be 1 to 100000, not %d", c.DocumentLimit)
 	case c.DocumentVersionLimit < 1 || c.DocumentVersionLimit > api.MaxDocumentVersions:
 		return bad("document-version-limit must be 1 to %d, not %d: all versions of a document are deleted at once", api.MaxDocumentVersions, c.DocumentVersionLimit)
+	case c.WindowLimit < 1 || c.WindowLimit > 1000:
+		return bad("window-limit must be 1 to 1000, not %d", c.WindowLimit)
+	case c.WindowTaskLimit < 1 || c.WindowTaskLimit > 100:
+		return bad("window-task-limit must be 1 to 100, not %d: the tasks of an opening are frozen at once", c.WindowTaskLimit)
+	case c.WindowTargetLimit < 1 || c.WindowTargetLimit > 500:
+		return bad("window-target-limit must be 1 to 500, not %d: the targets of a window are deleted at once", c.WindowTargetLimit)
 	case c.DocumentsAtOnce < 1 || c.DocumentsAtOnce > 1000:
 		return bad("documents-at-once must be 1 to 1000, not %d", c.DocumentsAtOnce)
 	case c.OutputLimit < 64<<10:

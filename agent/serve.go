@@ -86,6 +86,7 @@ func (a *Agent) faceConfig() api.Config {
 		Members: a.members, Roster: a.gate.Roster, MeshKey: a.identity.MeshKey,
 		AuditFile: a.dir.auditFile(),
 		Documents: a.config.DocumentLimit, DocumentVersions: a.config.DocumentVersionLimit,
+		Windows: a.config.WindowLimit, WindowTasks: a.config.WindowTaskLimit, WindowTargets: a.config.WindowTargetLimit,
 		PatchStaleAfter: time.Duration(a.config.PatchStaleAfter),
 		Log:             a.log.With("part", "api"), Now: a.clock.Now, Clock: a.clock,
 	}

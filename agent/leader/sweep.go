@@ -11,7 +11,7 @@ import (
 )
 
 // sweeper deletes what is older than its time: answers to writes, audit entries,
-// ended commands, patch snapshots.
+// ended commands, patch snapshots, executions of maintenance windows.
 type sweeper struct {
 	store    Records
 	settings Settings
@@ -19,6 +19,8 @@ type sweeper struct {
 	// kept are the ended commands that it has looked at, by id. They never change
 	// but for a late report's detail, so one look is enough.
 	kept map[string]keptCommand
+	// windowsSwept is when the executions of windows were looked through last.
+	windowsSwept time.Time
 	// offersSwept is when the catalogue of patches was looked through last.
 	offersSwept time.Time
 }
@@ -57,6 +59,9 @@ func (s *sweeper) once(ctx context.Context) error {
 		return err
 	}
 	if err := s.patches(ctx, now); err != nil {
+		return err
+	}
+	if err := s.windows(ctx, now); err != nil {
 		return err
 	}
 	commands, err := s.commands(ctx)
