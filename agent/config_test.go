@@ -97,6 +97,7 @@ func TestValidateNamesTheKey(t *testing.T) {
 		"command-retention": func(c *Config) { c.CommandRetention = 0 },
 		"command-space":     func(c *Config) { c.CommandSpace = 0 },
 		"audit-retention":   func(c *Config) { c.AuditRetention = c.CommandRetention - 1 },
+		"patch-stale-after": func(c *Config) { c.PatchStaleAfter = Duration(time.Minute) },
 		"log-level":         func(c *Config) { c.LogLevel = "loud" },
 	} {
 		c := DefaultConfig()
