@@ -117,7 +117,7 @@ func machineArch(root string) string {
 	return word[1]
 }
 
-// kindOf is the machine's package manager: apt, dnf, yum, zypper; "" for none. The
+// kindOf is the machine's package manager: apt, dnf, dnf 5, yum, zypper; "" for none. The
 // database decides before programs do: tools of another family may be installed.
 func kindOf(root string) string {
 	has := func(names ...string) bool {
@@ -141,7 +141,9 @@ func kindOf(root string) string {
 		return "apt"
 	case rpm && program("zypper") && family != yumFamily:
 		return "zypper"
-	case rpm && (program("dnf") || program("dnf5") || program("dnf-3")):
+	case rpm && program("dnf5") && !program("dnf-3"):
+		return "dnf 5"
+	case rpm && (program("dnf") || program("dnf-3")):
 		return "dnf"
 	case rpm && program("yum"):
 		return "yum"
@@ -179,6 +181,6 @@ func ManagerOf(setup Setup) (Manager, error) {
 	case "":
 		return nil, fmt.Errorf("%w: there is neither apt, dnf nor zypper", ErrNoManager)
 	default:
-		return nil, fmt.Errorf("%w: there is only %s", ErrNoManager, kind)
+		return nil, fmt.Errorf("%w: there is only %s, and this version works with apt, dnf 4 and zypper", ErrNoManager, kind)
 	}
 }

@@ -54,6 +54,7 @@ func TestManagerOfAMachine(t *testing.T) {
 		{debian, "/var/lib/dpkg/status /usr/bin/dpkg /usr/bin/apt-get /var/lib/rpm/x /usr/bin/rpm /usr/bin/dnf", "apt"},
 		{rocky, "/var/lib/dpkg/status /usr/bin/dpkg /usr/bin/apt-get /var/lib/rpm/x /usr/bin/rpm /usr/bin/dnf /usr/bin/yum", "dnf"},
 		{rocky, "/usr/lib/sysimage/rpm/x /usr/bin/rpm /usr/bin/dnf-3", "dnf"},
+		{"NAME=Fedora\n", "/usr/lib/sysimage/rpm/x /usr/bin/rpm /usr/bin/dnf /usr/bin/dnf5", "dnf 5"},
 		{amazon, "/var/lib/rpm/x /usr/bin/rpm /usr/bin/yum", "yum"},
 		{suse, "/var/lib/rpm/x /usr/bin/rpm /usr/bin/zypper /usr/bin/dnf", "zypper"},
 		{"NAME=Alpine\n", "/sbin/apk", ""},
