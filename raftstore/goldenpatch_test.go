@@ -41,7 +41,8 @@ func goldenPatchExamples(node string, at, later time.Time) map[string]func(*Txn)
 		"patch-snapshot": func(t *Txn) {
 			t.PutNewPatchSnapshot(PatchSnapshot{
 				ID: goldenRun, OperatingSystem: "DEBIAN", PatchGroup: "web / prod", BaselineID: goldenBaseline,
-				Baseline: json.RawMessage(`{"BaselineId":"pb-0123456789abcdef0"}`), FrozenAt: at, KeepUntil: later,
+				Baseline: json.RawMessage(`{"BaselineId":"pb-0123456789abcdef0"}`),
+				Ledger:   storedBlock(`{"vim.amd64:2:9.0-1":"2026-11-20T00:00:00Z"}`), FrozenAt: at, KeepUntil: later,
 			})
 		},
 		"patch-state": func(t *Txn) {
@@ -121,6 +122,9 @@ func TestGoldenPatchRecordsAreRead(t *testing.T) {
 	again("patch-group", err, func(t *Txn) { t.PutPatchGroup(g) })
 	s, err := GetPatchSnapshot(r, goldenRun, "DEBIAN", "web / prod")
 	again("patch-snapshot", err, func(t *Txn) { t.PutNewPatchSnapshot(s) })
+	if seen, err := s.FirstSeen(); err != nil || !seen["vim.amd64:2:9.0-1"].Equal(time.Date(2026, 11, 20, 0, 0, 0, 0, time.UTC)) {
+		t.Errorf("first seen %v, %v", seen, err)
+	}
 	state, err := GetPatchState(r, node)
 	again("patch-state", err, func(t *Txn) { t.putPatchState(state) })
 	c, err := GetCompliance(r, "Custom:AVCheck", node)

@@ -73,9 +73,9 @@ func ScanPatchOffers(r Reader, operatingSystem, start string, fn func(PatchOffer
 }
 
 // PatchesFirstSeen returns when each version of an operating system's packages was
-// first seen on any product of it, by title, for the versions that the product
-// offers ("": all products), at most limit of them: those that were seen last.
-func PatchesFirstSeen(r Reader, operatingSystem, product string, limit int) (map[string]time.Time, error) {
+// first seen on any product of it, by title, for at most limit of them: those that
+// were seen last. It reads the whole catalogue of the system.
+func PatchesFirstSeen(r Reader, operatingSystem string, limit int) (map[string]time.Time, error) {
 	seen := map[string]time.Time{}
 	last := map[string]time.Time{}
 	err := ScanPatchOffers(r, operatingSystem, "", func(o PatchOffer) bool {
@@ -83,12 +83,11 @@ func PatchesFirstSeen(r Reader, operatingSystem, product string, limit int) (map
 		if at, there := seen[o.Title]; !there || o.FirstSeen.Before(at) {
 			seen[o.Title] = o.FirstSeen
 		}
-		if (product == "" || o.Product == product) && !o.LastSeen.Before(last[o.Title]) {
+		if !o.LastSeen.Before(last[o.Title]) {
 			last[o.Title] = o.LastSeen
 		}
 		return true
 	})
-	maps.DeleteFunc(seen, func(title string, _ time.Time) bool { _, offered := last[title]; return !offered })
 	if len(seen) <= limit {
 		return seen, err
 	}

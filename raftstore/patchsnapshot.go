@@ -2,6 +2,7 @@ package raftstore
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 	"time"
 )
@@ -16,6 +17,10 @@ type PatchSnapshot struct {
 	BaselineID      string
 	// Baseline is the baseline as patcher.Baseline writes it.
 	Baseline json.RawMessage
+	// Ledger is when the versions on offer were first seen, JSON deflated, empty where no
+	// delay asks for it: to find that for each node of a run would cost the leader more
+	// than the rest of its job.
+	Ledger []byte `json:",omitempty"`
 	// FrozenAt is the mesh's time by which approval is judged on all nodes.
 	FrozenAt time.Time
 	// KeepUntil is when it may be deleted.
@@ -31,6 +36,33 @@ const (
 // Position is what tells snapshots apart: run, operating system, group.
 func (s *PatchSnapshot) Position() string {
 	return s.ID + "/" + s.OperatingSystem + "/" + s.PatchGroup
+}
+
+// maxLedger is how many bytes a ledger may have, deflated; the baseline needs room too.
+const maxLedger = 64 << 10
+
+// SetFirstSeen packs when each version was first seen, by title.
+func (s *PatchSnapshot) SetFirstSeen(seen map[string]time.Time) error {
+	content, err := deflateJSON(seen)
+	if err != nil {
+		return fmt.Errorf("pack what was first seen: %w", err)
+	}
+	if len(content) <= maxLedger {
+		s.Ledger = content
+	}
+	return nil
+}
+
+// FirstSeen returns when each version was first seen; nil where that is not frozen.
+func (s *PatchSnapshot) FirstSeen() (map[string]time.Time, error) {
+	if len(s.Ledger) == 0 {
+		return nil, nil
+	}
+	var seen map[string]time.Time
+	if err := inflateJSON(s.Ledger, &seen); err != nil {
+		return nil, fmt.Errorf("read what was first seen, of snapshot %s: %w", s.ID, err)
+	}
+	return seen, nil
 }
 
 // GetPatchSnapshot returns what a run has frozen for an operating system and a patch

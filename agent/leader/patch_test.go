@@ -166,10 +166,19 @@ func TestFreezeBaseline(t *testing.T) {
 		t.PutPatchGroup(raftstore.PatchGroup{OperatingSystem: "DEBIAN", Name: "late", BaselineID: "pb-00000000000000001"})
 	})
 	later := patchNow.Add(30 * time.Minute)
+	m.put(func(t *raftstore.Txn) {
+		txns, err := raftstore.PutPatchOffers(m, []raftstore.PatchOffer{{OperatingSystem: "DEBIAN", Product: "Debian12", Title: "late.all:1", Offer: []byte("{}")}}, later)
+		if err == nil {
+			t.Merge(txns[0])
+		}
+	})
 	for group, want := range map[string]string{"web": "one", "": "", "late": "one"} {
 		o, problem := order(run, later, node("Debian GNU/Linux", "12", "PatchGroup", group))
 		if got := strings.Join(o.Baseline.RejectedPatches, ","); problem != "" || got != want || !o.Now.Equal(patchNow) {
 			t.Errorf("group %q later in the run: rejected %q, now %s, %s", group, got, o.Now, problem)
+		}
+		if _, frozen := o.FirstSeen["late.all:1"]; frozen || (want == "one") != (len(o.FirstSeen) == 1) {
+			t.Errorf("group %q later in the run: the ledger is %v", group, o.FirstSeen)
 		}
 	}
 	next := run

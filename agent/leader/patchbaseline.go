@@ -42,12 +42,10 @@ type freezing struct {
 	run   patchRun
 	now   time.Time
 	fresh []raftstore.PatchSnapshot
-	// ledgers are what was first seen when, by operating system and product.
-	ledgers map[string]map[string]time.Time
 }
 
 func newFreezing(r raftstore.Reader, run patchRun, now time.Time) *freezing {
-	return &freezing{r: r, run: run, now: now, ledgers: map[string]map[string]time.Time{}}
+	return &freezing{r: r, run: run, now: now}
 }
 
 // freezeBaseline is the order for one node. problem is a sentence on why the node
@@ -58,11 +56,17 @@ func (f *freezing) freezeBaseline(node raftstore.Node) (order patcher.Order, pro
 		return order, fmt.Sprintf("there are no patch baselines for %s %s", node.PlatformName, node.PlatformVersion), nil
 	}
 	group := raftstore.PatchGroupOf(node.Tags)
-	order = patcher.Order{SnapshotId: f.run.SnapshotID, PatchGroup: group}
-	if order.Baseline, order.Now, problem, err = f.baseline(os, group); err != nil || problem != "" {
+	snapshot, problem, err := f.snapshot(os, group)
+	if err != nil || problem != "" {
 		return order, problem, err
 	}
-	order.FirstSeen, err = f.firstSeen(&order.Baseline, node)
+	order = patcher.Order{SnapshotId: snapshot.ID, PatchGroup: group, Now: snapshot.FrozenAt}
+	if err := json.Unmarshal(snapshot.Baseline, &order.Baseline); err != nil {
+		return order, "", fmt.Errorf("read the frozen baseline %s of %s: %w", snapshot.BaselineID, snapshot.ID, err)
+	}
+	if order.FirstSeen, err = snapshot.FirstSeen(); err == nil && order.FirstSeen == nil && f.needsLedger(&order.Baseline) {
+		order.FirstSeen, err = raftstore.PatchesFirstSeen(f.r, string(os), maxFirstSeen)
+	}
 	return order, "", err
 }
 
@@ -73,23 +77,18 @@ func (f *freezing) put(t *raftstore.Txn) {
 	}
 }
 
-// baseline is the one that the run has frozen for an operating system and a group, or
-// freezes now. at is when.
-func (f *freezing) baseline(os patcher.OperatingSystem, group string) (b patcher.Baseline, at time.Time, problem string, err error) {
+// snapshot is what the run has frozen for an operating system and a group, or freezes
+// now.
+func (f *freezing) snapshot(os patcher.OperatingSystem, group string) (raftstore.PatchSnapshot, string, error) {
 	snapshot, found, err := f.frozen(os, group)
-	if err != nil {
-		return b, f.now, "", err
+	if err != nil || found {
+		return snapshot, "", err
 	}
-	if !found {
-		if snapshot, problem, err = f.freeze(os, group); err != nil || problem != "" {
-			return b, f.now, problem, err
-		}
+	snapshot, problem, err := f.freeze(os, group)
+	if err == nil && problem == "" {
 		f.fresh = append(f.fresh, snapshot)
 	}
-	if err := json.Unmarshal(snapshot.Baseline, &b); err != nil {
-		return b, f.now, "", fmt.Errorf("read the frozen baseline %s of %s: %w", snapshot.BaselineID, snapshot.ID, err)
-	}
-	return b, snapshot.FrozenAt, "", nil
+	return snapshot, problem, err
 }
 
 func (f *freezing) frozen(os patcher.OperatingSystem, group string) (raftstore.PatchSnapshot, bool, error) {
@@ -134,7 +133,7 @@ func (f *freezing) freeze(os patcher.OperatingSystem, group string) (s raftstore
 		return s, "", err
 	}
 	if same != nil {
-		s.Baseline, s.FrozenAt = slices.Clone(same.Baseline), same.FrozenAt
+		s.Baseline, s.Ledger, s.FrozenAt = same.Baseline, same.Ledger, same.FrozenAt
 		return s, "", nil
 	}
 	b, problem, err := readBaseline(f.r, id)
@@ -144,7 +143,14 @@ func (f *freezing) freeze(os patcher.OperatingSystem, group string) (s raftstore
 	if s.Baseline, err = json.Marshal(b); err != nil {
 		return s, "", fmt.Errorf("freeze the baseline %s: %w", id, err)
 	}
-	return s, "", nil
+	if !f.needsLedger(&b) {
+		return s, "", nil
+	}
+	seen, err := raftstore.PatchesFirstSeen(f.r, string(os), maxFirstSeen)
+	if err != nil {
+		return s, "", err
+	}
+	return s, "", s.SetFirstSeen(seen)
 }
 
 func latest(a, b time.Time) time.Time {
@@ -173,35 +179,18 @@ func readBaseline(r raftstore.Reader, id string) (b patcher.Baseline, problem st
 	return b.WithDefaults(), "", nil
 }
 
-// firstSeen is what a baseline's delays need of the ledger: of the apt families,
-// whose archives give no dates, and of baselines that are not predefined, or that the
-// leader does not see. A version
-// that is not in it counts as seen now, so old ones are in it too.
-func (f *freezing) firstSeen(b *patcher.Baseline, node raftstore.Node) (map[string]time.Time, error) {
+// needsLedger: the delays of a baseline count from when the mesh first saw a version,
+// as those of the apt families, whose archives give no dates, unless it is predefined;
+// one that comes with the request the leader does not see. A version that is not in
+// the ledger counts as seen now, so old ones are in it too.
+func (f *freezing) needsLedger(b *patcher.Baseline) bool {
 	switch b.OperatingSystem {
 	case types.OperatingSystemDebian, types.OperatingSystemUbuntu, types.OperatingSystemRaspbian:
 	default:
-		return nil, nil
+		return false
 	}
-	if _, predefined := patcher.PredefinedByID(b.BaselineId); !f.run.Overridden && (predefined || !delays(b)) {
-		return nil, nil
-	}
-	product := ""
-	state, err := raftstore.GetPatchState(f.r, node.ID)
-	if err == nil {
-		product = state.Product
-	} else if !errors.Is(err, raftstore.ErrNotFound) {
-		return nil, err
-	}
-	position := string(b.OperatingSystem) + "/" + product
-	ledger, known := f.ledgers[position]
-	if !known {
-		if ledger, err = raftstore.PatchesFirstSeen(f.r, string(b.OperatingSystem), product, maxFirstSeen); err != nil {
-			return nil, err
-		}
-		f.ledgers[position] = ledger
-	}
-	return ledger, nil
+	_, predefined := patcher.PredefinedByID(b.BaselineId)
+	return f.run.Overridden || !predefined && delays(b)
 }
 
 // delays: a rule of the baseline looks at dates.
