@@ -254,6 +254,7 @@ func operationTable() map[string]*operation {
 		mesh("Enrol", (*call).enrol, writes(), masks(maskEnrolment), func(op *operation) { op.open = true }),
 		mesh("WatchCommand", (*call).checkWatch, ownNode((*call).mayWatch), waits(maxWatch, watchCommand)),
 		mesh("ReadOutput", (*call).checkReadOutput, ownNode((*call).mayReadOutput), waits(maxOutputWait, readOutput)),
+		mesh("DescribeAssociationRuns", (*call).describeAssociationRuns),
 		mesh("DescribePatchStatus", (*call).describePatchStatus),
 		mesh("GetPatchReport", (*call).getPatchReport),
 		mesh("Keyring", (*call).keyring, writes()),

@@ -113,6 +113,11 @@ func (c *Client) Keyring(ctx context.Context, in *KeyringInput) (*KeyringOutput,
 	return call[KeyringOutput](ctx, c, "Keyring", in, 0)
 }
 
+// DescribeAssociationRuns tells when associations run, and why.
+func (c *Client) DescribeAssociationRuns(ctx context.Context, in *DescribeAssociationRunsInput) (*DescribeAssociationRunsOutput, error) {
+	return call[DescribeAssociationRunsOutput](ctx, c, "DescribeAssociationRuns", in, 0)
+}
+
 // DescribePatchStatus tells how all nodes stand with their patches, page by page.
 func (c *Client) DescribePatchStatus(ctx context.Context, in *DescribePatchStatusInput) (*DescribePatchStatusOutput, error) {
 	return call[DescribePatchStatusOutput](ctx, c, "DescribePatchStatus", in, 0)

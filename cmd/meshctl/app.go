@@ -72,7 +72,7 @@ NODE is a node's id or its name, where only one has that name.`,
 	root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json", "yaml"}, cobra.ShellCompDirectiveNoFileComp))
 	root.AddCommand(
 		a.envCommand(), a.meshCommand(), a.nodeCommand(), a.activationCommand(), a.runCommand(),
-		a.commandCommand(), a.documentCommand(), a.windowCommand(), a.baselineCommand(), a.patchCommand(), a.patchGroupCommand(), a.keyringCommand(), a.completionCommand(),
+		a.commandCommand(), a.documentCommand(), a.windowCommand(), a.associationCommand(), a.baselineCommand(), a.patchCommand(), a.patchGroupCommand(), a.keyringCommand(), a.completionCommand(),
 	)
 	root.AddCommand(laterCommands()...)
 	finish(root)

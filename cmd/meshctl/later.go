@@ -7,7 +7,7 @@ import (
 )
 
 // laterNouns are the nouns whose commands are named for good and not there yet.
-var laterNouns = []string{"parameter", "association", "snapshot"}
+var laterNouns = []string{"parameter", "snapshot"}
 
 func laterCommands() []*cobra.Command { return later(laterNouns) }
 
