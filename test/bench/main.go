@@ -36,6 +36,7 @@ var sections = []section{
 	{"failover", "SIGKILL of the leader", true, benchFailover},
 	{"membership", "50 nodes find each other and miss a killed one, with serf", false, benchMembership},
 	{"idle", "memory and CPU at rest", true, benchIdle},
+	{"patch", "a scan for patches, beside apt and dnf", false, benchPatch},
 	{"scale", "1,000 nodes in one process; bytes by command and output", false, benchScale},
 }
 
