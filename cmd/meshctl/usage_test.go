@@ -66,7 +66,7 @@ func TestWrongUsage(t *testing.T) {
 func TestNotInThisVersion(t *testing.T) {
 	m := newFakeMesh(t)
 	for _, line := range []string{
-		"parameter put --name x --value y", "parameter", "window create", "window schedule mw-0123456789abcdef0",
+		"parameter put --name x --value y", "parameter",
 		"association list", "snapshot save /x", "snapshot restore /x",
 	} {
 		r := m.run(strings.Fields(line)...)

@@ -1,21 +1,30 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"iter"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ssm"
 	"github.com/spf13/cobra"
 
 	"fleetmesh/internal/schedule"
 )
 
 func (a *app) windowCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "window", Short: "Look when maintenance windows open"}
-	cmd.AddCommand(a.windowScheduleCommand())
-	cmd.AddCommand(later([]string{"create", "update", "list", "show", "delete", "target", "task", "executions", "cancel"})...)
+	cmd := &cobra.Command{Use: "window", Short: "Keep the maintenance windows, in which tasks run by a schedule",
+		Long: `window keeps the maintenance windows, in which tasks run by a schedule. WINDOW is an
+id, or a name that only one window has.`}
+	cmd.AddCommand(a.windowCreateCommand(), a.windowUpdateCommand(), a.windowEnableCommand(true), a.windowEnableCommand(false), a.windowListCommand(),
+		&cobra.Command{Use: "show WINDOW", Short: "Show a window: when it opens, and what it does where", Args: exactly("WINDOW"),
+			RunE: func(cmd *cobra.Command, arguments []string) error { return a.windowShow(cmd.Context(), arguments[0]) }},
+		a.windowDeleteCommand(), a.windowTargetCommand(), a.windowTaskCommand(), a.windowExecutionsCommand(), a.windowCancelCommand(), a.windowScheduleCommand())
 	return cmd
 }
 
@@ -39,7 +48,7 @@ const (
 func (a *app) windowScheduleCommand() *cobra.Command {
 	var o windowScheduleOptions
 	cmd := &cobra.Command{
-		Use: "schedule [WINDOW-ID]", Short: "Show when a window opens next",
+		Use: "schedule {WINDOW | --expression EXPRESSION}", Short: "Show when a window opens next",
 		Long: `schedule shows the next openings of a schedule. With --expression no mesh is asked:
 it shows what a window with this schedule would do if it were made now, or at --from.
 
@@ -61,9 +70,17 @@ later; of one that comes twice, because it is set back, the first is meant.`,
 			}
 			switch {
 			case len(arguments) == 1:
-				return notInThisVersion(cmd.CommandPath() + " WINDOW-ID")
+				for _, name := range []string{"expression", "timezone", "offset", "start-date", "end-date", "from"} {
+					if cmd.Flags().Changed(name) {
+						return usagef("--%s goes with no WINDOW, which has its own schedule", name)
+					}
+				}
+				if o.next < 1 {
+					return usagef("--next is 1 or more")
+				}
+				return a.scheduleOfWindow(cmd.Context(), arguments[0], o.next)
 			case !cmd.Flags().Changed("expression"):
-				return usagef("say which schedule, with --expression")
+				return usagef("say which schedule, with WINDOW or --expression")
 			case cmd.Flags().Changed("offset") && o.offset < 1: // which the API refuses, and Terms take for none
 				return usagef("--offset is 1 to 6 days, not %d", o.offset)
 			case o.next < 1 || o.next > most:
@@ -105,9 +122,57 @@ func (a *app) windowSchedule(o windowScheduleOptions) error {
 	if err != nil {
 		return refusedSchedule(err)
 	}
-	out := windowScheduleOutput{Schedule: o.expression, ScheduleTimezone: o.timezone, ScheduleOffset: o.offset, ScheduledWindowExecutions: []windowOpening{}}
+	out := windowScheduleOutput{Schedule: o.expression, ScheduleTimezone: o.timezone, ScheduleOffset: o.offset}
+	return a.printOpenings(out, now, func(yield func(time.Time) bool) {
+		at, ok := timetable.Next(from)
+		for n := 0; n < o.next && ok && yield(at); n++ {
+			at, ok = timetable.Next(at)
+		}
+	})
+}
+
+// scheduleOfWindow asks the mesh when a window opens.
+func (a *app) scheduleOfWindow(ctx context.Context, given string, most int) error {
+	c, err := a.connect()
+	if err != nil {
+		return err
+	}
+	id, err := c.windowID(ctx, given)
+	if err != nil {
+		return err
+	}
+	window, err := c.ssm.GetMaintenanceWindow(ctx, &ssm.GetMaintenanceWindowInput{WindowId: &id})
+	if err != nil {
+		return err
+	}
+	var openings []time.Time
+	pages := ssm.NewDescribeMaintenanceWindowSchedulePaginator(c.ssm, &ssm.DescribeMaintenanceWindowScheduleInput{WindowId: &id})
+	for pages.HasMorePages() && len(openings) < most {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			return err
+		}
+		for _, x := range page.ScheduledWindowExecutions {
+			at, err := time.Parse(time.RFC3339, aws.ToString(x.ExecutionTime))
+			if err != nil {
+				return fmt.Errorf("read when the window opens: %w", err)
+			}
+			openings = append(openings, at)
+		}
+	}
+	if !window.Enabled {
+		a.note("meshctl: it is disabled")
+	}
+	return a.printOpenings(windowScheduleOutput{
+		Schedule: aws.ToString(window.Schedule), ScheduleTimezone: aws.ToString(window.ScheduleTimezone), ScheduleOffset: int(aws.ToInt32(window.ScheduleOffset)),
+	}, a.now(), slices.Values(openings[:min(most, len(openings))]))
+}
+
+// printOpenings adds openings to what they are of, and prints both.
+func (a *app) printOpenings(out windowScheduleOutput, now time.Time, openings iter.Seq[time.Time]) error {
+	out.ScheduledWindowExecutions = []windowOpening{}
 	t := newTable("YOUR TIME", "TIME OF THE WINDOW", "UTC", "FROM NOW")
-	for opening, ok := timetable.Next(from); ok && len(out.ScheduledWindowExecutions) < o.next; opening, ok = timetable.Next(opening) {
+	for opening := range openings {
 		out.ScheduledWindowExecutions = append(out.ScheduledWindowExecutions, windowOpening{
 			ExecutionTime: opening.UTC().Format(time.RFC3339), WindowTime: opening.Format(time.RFC3339),
 			LocalTime: opening.In(a.zone).Format(time.RFC3339), SecondsUntil: int64(opening.Sub(now) / time.Second),

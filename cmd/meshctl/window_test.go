@@ -35,7 +35,7 @@ func TestWindowScheduleIsRefused(t *testing.T) {
 		exit int
 		want string
 	}{
-		{nil, exitUsage, "say which schedule, with --expression"},
+		{nil, exitUsage, "say which schedule, with WINDOW or --expression"},
 		{[]string{"--expression", good, "--next", "0"}, exitUsage, "--next is 1 to"},
 		{[]string{"--expression", good, "--next", "50001", "-o", "yaml"}, exitUsage, "--next is 1 to 50000, and to 1000000 with -o json"},
 		{[]string{"--expression", good, "--next", "1000001", "-o", "json"}, exitUsage, "--next is 1 to 50000"},
