@@ -3,6 +3,7 @@ package api
 import (
 	"encoding/json"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -132,7 +133,7 @@ func checkAssociationSchedule(in *ssm.CreateAssociationInput, now time.Time) err
 	}
 	parsed, err := schedule.Parse(*in.ScheduleExpression, schedule.Association)
 	if err != nil {
-		return refuse(codeInvalidSchedule, "The schedule is invalid: %s", err)
+		return invalidSchedule(err)
 	}
 	switch {
 	case in.ApplyOnlyAtCronInterval && parsed.Form() == schedule.Rate:
@@ -150,6 +151,12 @@ func checkAssociationSchedule(in *ssm.CreateAssociationInput, now time.Time) err
 	return nil
 }
 
+// invalidSchedule refuses what the schedule language does not have; its error says so
+// already.
+func invalidSchedule(err error) error {
+	return refuse(codeInvalidSchedule, "The schedule is invalid: %s", strings.TrimPrefix(err.Error(), schedule.ErrInvalid.Error()+": "))
+}
+
 // firstDue is the first time of an association's schedule after a moment, zero for
 // none.
 func firstDue(in *ssm.CreateAssociationInput, since, after time.Time) (time.Time, error) {
@@ -158,11 +165,11 @@ func firstDue(in *ssm.CreateAssociationInput, since, after time.Time) (time.Time
 	}
 	parsed, err := schedule.Parse(*in.ScheduleExpression, schedule.Association)
 	if err != nil {
-		return time.Time{}, refuse(codeInvalidSchedule, "The schedule is invalid: %s", err)
+		return time.Time{}, invalidSchedule(err)
 	}
 	times, err := parsed.With(schedule.Terms{Offset: int(aws.ToInt32(in.ScheduleOffset)), Since: since})
 	if err != nil {
-		return time.Time{}, refuse(codeInvalidSchedule, "The schedule is invalid: %s", err)
+		return time.Time{}, invalidSchedule(err)
 	}
 	next, _ := times.Next(after)
 	return next, nil

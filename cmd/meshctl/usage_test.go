@@ -67,7 +67,7 @@ func TestNotInThisVersion(t *testing.T) {
 	m := newFakeMesh(t)
 	for _, line := range []string{
 		"parameter put --name x --value y", "parameter",
-		"association list", "snapshot save /x", "snapshot restore /x",
+		"snapshot save /x", "snapshot restore /x",
 	} {
 		r := m.run(strings.Fields(line)...)
 		if r.code != exitUsage || r.out != "" || !strings.HasSuffix(r.err, "is not in this version of fleetmesh\n") || strings.Count(r.err, "\n") != 1 {
