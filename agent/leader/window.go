@@ -22,6 +22,8 @@ type windows struct {
 	log     *slog.Logger
 	// timetables are those of the windows as they were read last.
 	timetables map[string]windowTimetable
+	// unknownPause is as the constant.
+	unknownPause time.Duration
 }
 
 type windowTimetable struct {
@@ -30,7 +32,7 @@ type windowTimetable struct {
 }
 
 func newWindows(cfg Config) *windows {
-	return &windows{store: cfg.Store, compose: cfg.Compose, now: cfg.Now, log: cfg.Log, timetables: map[string]windowTimetable{}}
+	return &windows{store: cfg.Store, compose: cfg.Compose, now: cfg.Now, log: cfg.Log, timetables: map[string]windowTimetable{}, unknownPause: unknownPause}
 }
 
 // keepWindows works until ctx ends or something goes wrong.
@@ -74,7 +76,7 @@ func (w *windows) work(ctx context.Context) (next time.Time, err error) {
 		switch _, err := w.store.Apply(ctx, txn); {
 		case errors.Is(err, raftstore.ErrConflict): // somebody was quicker: look again
 		case errors.Is(err, raftstore.ErrUnknownOutcome) && ctx.Err() == nil:
-			pause(ctx, unknownPause) // the preconditions tell whether it was done
+			pause(ctx, w.unknownPause) // the preconditions tell whether it was done
 		case err != nil:
 			return next, fmt.Errorf("go on with maintenance windows: %w", err)
 		}
