@@ -125,6 +125,7 @@ func goldenExamples() map[string]func(*Txn) {
 		},
 	}
 	maps.Copy(examples, goldenPatchExamples(node, at, later))
+	maps.Copy(examples, goldenWindowExamples(at, later))
 	maps.Copy(examples, goldenAssociationExamples(node, at, later))
 	return examples
 }
