@@ -1,6 +1,7 @@
 package patcher
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -90,14 +91,24 @@ func (m *DNF) inventory(ctx context.Context, fetch bool) (*Inventory, error) {
 	if err := m.prepare(); err != nil {
 		return nil, err
 	}
-	installed, err := m.installed(ctx)
-	if err != nil {
-		return nil, err
-	}
+	// rpm lists the packages while dnf is busy; what it says of errors comes after dnf's.
+	var installed []Installed
+	var said bytes.Buffer
+	listed := make(chan error)
+	go func() {
+		host := m.rpmHost
+		host.setup.Log = &said
+		var err error
+		installed, err = host.installed(ctx)
+		listed <- err
+	}()
 	plan, problems, err := m.refresh(ctx, fetch)
+	err = errors.Join(<-listed, err)
+	said.WriteTo(m.setup.Log)
 	if err != nil {
 		return nil, err
 	}
+	m.stock = installed
 	catalog := newRPMCatalog(installed, machineArch(m.setup.Root))
 	sources, err := m.read(ctx, catalog, plan, problems)
 	if err != nil {

@@ -12,6 +12,7 @@ const dnfBusy = 200
 
 // Install lets dnf bring all packages in one transaction, and then what that leaves.
 func (m *DNF) Install(ctx context.Context, want []Package, blocked []string) ([]Failure, error) {
+	m.stock = nil
 	if err := m.prepare(); err != nil {
 		return nil, err
 	}
@@ -80,6 +81,7 @@ func (m *DNF) dropDownloads() {
 // versions. dnf installs the newer one again, since its scripts may not have run, and
 // removes the older; where no repository has it, rpm removes the older alone.
 func (m *DNF) Repair(ctx context.Context) ([]string, error) {
+	m.stock = nil
 	if err := m.prepare(); err != nil {
 		return nil, err
 	}

@@ -19,6 +19,8 @@ const rpmFormat = `%{NAME}\t%{ARCH}\t%|EPOCH?{%{EPOCH}}:{0}|\t%{VERSION}\t%{RELE
 // common.
 type rpmHost struct {
 	setup Setup
+	// stock is what the last Inventory found to be installed, until packages are changed.
+	stock []Installed
 }
 
 func newRPMHost(setup Setup) rpmHost {

@@ -40,9 +40,12 @@ func (h rpmHost) reboot(ctx context.Context, suggested map[Package]string) (Rebo
 // must be started anew: a newer kernel, and packages installed since it started that
 // are in force after a reboot only or whose publisher suggests one.
 func (h rpmHost) rebootEvidence(ctx context.Context, suggested map[Package]string) ([]string, error) {
-	installed, err := h.installed(ctx)
-	if err != nil {
-		return nil, err
+	installed := h.stock
+	if installed == nil {
+		var err error
+		if installed, err = h.installed(ctx); err != nil {
+			return nil, err
+		}
 	}
 	started, err := bootedAt("/proc/stat")
 	if err != nil {

@@ -50,3 +50,19 @@ func TestReadBootTime(t *testing.T) {
 		}
 	}
 }
+
+// TestRebootOfStock judges what the last Inventory found, without asking rpm again.
+func TestRebootOfStock(t *testing.T) {
+	glibc := Installed{Package: Package{Name: "glibc", Arch: "x86_64", Version: "0:2.34-1"}, InstalledAt: time.Now()}
+	old := Installed{Package: Package{Name: "systemd", Arch: "x86_64", Version: "0:252-1"}, InstalledAt: time.Unix(1, 0)}
+	h := newRPMHost(Setup{Root: t.TempDir()}) // there is no rpm
+	h.stock = []Installed{glibc, old}
+	evidence, err := h.rebootEvidence(t.Context(), nil)
+	if err != nil || len(evidence) != 1 || !strings.Contains(evidence[0], glibc.Title()) {
+		t.Errorf("%q, %v", evidence, err)
+	}
+	h.stock = nil
+	if _, err := h.rebootEvidence(t.Context(), nil); err == nil {
+		t.Error("without a stock nobody was asked")
+	}
+}

@@ -145,7 +145,7 @@ func (z *Zypper) inventory(ctx context.Context, fetch bool) (*Inventory, error) 
 	if inventory.Interruptions, err = z.interruptions(ctx, installed, zyppPid); err != nil {
 		return nil, err
 	}
-	inventory.Installed = installed
+	inventory.Installed, z.stock = installed, installed
 	return inventory, nil
 }
 

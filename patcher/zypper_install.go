@@ -11,6 +11,7 @@ import (
 // Install lets zypper bring all packages in one go, and then what that leaves: zypper
 // stops at the first package that fails.
 func (z *Zypper) Install(ctx context.Context, want []Package, blocked []string) ([]Failure, error) {
+	z.stock = nil
 	repositories, err := z.prepare()
 	if err != nil {
 		return nil, err
@@ -145,6 +146,7 @@ func (z *Zypper) transact(ctx context.Context, args []string) (*rpmReport, error
 // versions. zypper installs the newer one again, since its scripts may not have run,
 // which removes the older; where no repository has it, rpm removes the older alone.
 func (z *Zypper) Repair(ctx context.Context) ([]string, error) {
+	z.stock = nil
 	if _, err := z.prepare(); err != nil {
 		return nil, err
 	}
