@@ -11,11 +11,11 @@
 // single step of the quorum.
 //
 // Decisions are pure functions, one file each: targets.go, rate.go, aggregate.go,
-// report.go, cancel.go, expiry.go, voters.go, rotation.go. Loops around them only
-// read, commit and call.
+// report.go, cancel.go, expiry.go, voters.go, rotation.go, windowdecide.go,
+// windowplan.go. Loops around them only read, commit and call.
 //
 // Goroutines, all started by [Leader.Run] and ended before it returns: the engine
 // (dispatch.go), the only writer of command states and invocations; one for each
 // call to a node in flight, bounded by [Settings]; the voters' loop; the pusher
-// and its calls; the loops of lastping.go and sweep.go.
+// and its calls; the loops of window.go, lastping.go and sweep.go.
 package leader
