@@ -168,8 +168,8 @@ func newDocument(r raftstore.Reader, p *associationPlan, now time.Time) (d rafts
 		return d, false, nil
 	}
 	state, err := raftstore.GetAssociationState(r, p.record.ID)
-	if err != nil || state.DocumentVersion == "" || state.Version != p.record.Version {
-		return d, false, err
+	if err != nil || state.Version != p.record.Version {
+		return d, false, err // a run is due
 	}
 	document, err := raftstore.GetDocument(r, p.record.DocumentName)
 	if errors.Is(err, raftstore.ErrNotFound) {

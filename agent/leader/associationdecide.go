@@ -285,8 +285,9 @@ type owedSituation struct {
 	unresolved bool
 	// runs are the node's invocations in runs that have not ended.
 	runs []raftstore.Invocation
-	// stopped: the last run on all targets had more errors than it may.
-	stopped bool
+	// stopped: the last run on all targets had more errors than it may. refused: it
+	// could not begin.
+	stopped, refused bool
 }
 
 // decideOwed decides about a run that a node owes. until is when to look again, for
@@ -295,8 +296,8 @@ func decideOwed(o raftstore.AssociationOwed, s owedSituation, now time.Time) (ve
 	switch {
 	case s.plan == nil, !s.plan.isFor(s.node), s.plan.keepsTimes():
 		return owedDrop, time.Time{}
-	case s.stopped && s.plan.times != nil:
-		return owedDrop, time.Time{} // not before the next time
+	case s.refused, s.stopped && s.plan.times != nil:
+		return owedDrop, time.Time{} // not before the next run on all targets
 	case s.state.Version != s.plan.record.Version, s.unresolved:
 		return owedWait, time.Time{}
 	case s.stands.StartedAt.After(o.Since):

@@ -337,7 +337,11 @@ func (a *associations) situation(r raftstore.Reader, o raftstore.AssociationOwed
 		if err != nil && !errors.Is(err, raftstore.ErrNotFound) {
 			return s, err
 		}
-		s.stopped = command.Stopped
+		last, err := raftstore.GetAssociationExecution(r, s.state.ExecutionID)
+		if err != nil && !errors.Is(err, raftstore.ErrNotFound) {
+			return s, err
+		}
+		s.stopped, s.refused = command.Stopped, last.NoCommand
 	}
 	s.unresolved, s.runs, err = activeRuns(r, o.AssociationID, n.ID)
 	return s, err
