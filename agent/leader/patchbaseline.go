@@ -31,6 +31,9 @@ type patchRun struct {
 	// Overridden: the node is given another baseline by BaselineOverride, which may
 	// have delays.
 	Overridden bool
+	// ForAssociation: patch groups do not count; BaselineTags names the baseline's tag.
+	ForAssociation bool
+	BaselineTags   string
 	// ExpiresAt is the command's.
 	ExpiresAt time.Time
 }
@@ -56,6 +59,9 @@ func (f *freezing) freezeBaseline(node raftstore.Node) (order patcher.Order, pro
 		return order, fmt.Sprintf("there are no patch baselines for %s %s", node.PlatformName, node.PlatformVersion), nil
 	}
 	group := raftstore.PatchGroupOf(node.Tags)
+	if f.run.ForAssociation {
+		group = ""
+	}
 	snapshot, problem, err := f.snapshot(os, group)
 	if err != nil || problem != "" {
 		return order, problem, err
@@ -107,9 +113,14 @@ func (f *freezing) frozen(os patcher.OperatingSystem, group string) (raftstore.P
 // freeze makes the snapshot of a group. What the run has frozen of the same baseline
 // for another group counts.
 func (f *freezing) freeze(os patcher.OperatingSystem, group string) (s raftstore.PatchSnapshot, problem string, err error) {
-	id, err := raftstore.PatchBaselineFor(f.r, string(os), group)
-	if err != nil {
-		return s, "", err
+	id, problem, err := taggedBaseline(f.r, string(os), f.run.BaselineTags)
+	if err != nil || problem != "" {
+		return s, problem, err
+	}
+	if id == "" {
+		if id, err = raftstore.PatchBaselineFor(f.r, string(os), group); err != nil {
+			return s, "", err
+		}
 	}
 	if id == "" {
 		predefined, ok := patcher.PredefinedDefault(types.OperatingSystem(os))

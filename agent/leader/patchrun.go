@@ -65,6 +65,9 @@ func orderPatch(ctx context.Context, store Records, job *peer.Job, now time.Time
 	if given := job.Parameters["BaselineOverride"]; len(given) == 1 {
 		run.Overridden = given[0] != ""
 	}
+	if run.ForAssociation = job.DocumentName == associationPatchDocument; run.ForAssociation && len(job.Parameters["BaselineTags"]) == 1 {
+		run.BaselineTags = job.Parameters["BaselineTags"][0]
+	}
 	var frozen raftstore.Txn
 	err := store.View(func(r raftstore.Reader) error {
 		node, err := raftstore.GetNode(r, job.NodeID)

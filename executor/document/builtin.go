@@ -32,6 +32,7 @@ var builtInNames = []struct {
 	created time.Time
 }{
 	{"AWS-RunPatchBaseline", time.Date(2026, time.November, 24, 0, 0, 0, 0, time.UTC)},
+	{"AWS-RunPatchBaselineAssociation", time.Date(2026, time.November, 24, 0, 0, 0, 0, time.UTC)},
 	{"AWS-RunPowerShellScript", time.Date(2026, time.November, 23, 0, 0, 0, 0, time.UTC)},
 	{"AWS-RunShellScript", time.Date(2026, time.November, 23, 0, 0, 0, 0, time.UTC)},
 	{"Fleetmesh-RunDocumentAndReboot", time.Date(2026, time.November, 23, 0, 0, 0, 0, time.UTC)},
