@@ -133,6 +133,9 @@ func (a *Apt) prepare(lists string) error {
 
 // writeOpen writes a file that every user may read: apt fetches as one of its own.
 func writeOpen(path, text string) error {
+	if old, err := os.ReadFile(path); err == nil && string(old) == text {
+		return os.Chmod(path, 0o644)
+	}
 	if err := durable.WriteFile(path, []byte(text)); err != nil {
 		return err
 	}

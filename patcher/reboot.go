@@ -2,6 +2,7 @@ package patcher
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -164,12 +165,11 @@ func mapsDeleted(maps io.Reader) bool {
 	scanner := bufio.NewScanner(maps)
 	scanner.Buffer(make([]byte, 8<<10), 64<<10)
 	for scanner.Scan() {
-		line := scanner.Bytes()
-		text, ok := strings.CutSuffix(string(line), " (deleted)")
+		text, ok := bytes.CutSuffix(scanner.Bytes(), []byte(" (deleted)"))
 		if !ok {
 			continue
 		}
-		fields := strings.Fields(text)
+		fields := strings.Fields(string(text))
 		if len(fields) < 6 || !strings.Contains(fields[1], "x") {
 			continue
 		}
