@@ -8,7 +8,7 @@ cd "$(dirname "$0")/../.."
 which=${BENCH:-full}
 peers() {
   case "$which" in
-  full | *rivals* | *membership* | *store*) true ;;
+  full | *rivals* | *membership* | *store* | *patch*) true ;;
   *) false ;;
   esac
 }
@@ -20,6 +20,8 @@ need clush clustershell
 need ansible ansible-core
 need sshd openssh-server
 need ssh openssh-client
+need dnf dnf
+need rpmbuild rpm
 if peers && [ "${#missing[@]}" -gt 0 ] && [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
   # Packages come without starting their services.
   policy=/usr/sbin/policy-rc.d

@@ -50,6 +50,7 @@ func describeMachine(bin string) machine {
 	for _, p := range []struct{ name, program, flag string }{
 		{"OpenSSH", "ssh", "-V"}, {"clustershell", "clush", "--version"}, {"ansible-core", "ansible", "--version"},
 		{"serf", "serf", "version"}, {"etcd", "etcd", "--version"}, {"rqlite", "rqlited", "-version"},
+		{"apt", "apt", "--version"}, {"dnf", "dnf", "--version"},
 	} {
 		if _, err := exec.LookPath(p.program); err != nil {
 			m.Peers = append(m.Peers, p.name+": not installed, its rows are left out")

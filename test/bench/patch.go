@@ -182,7 +182,7 @@ func (t *table) measure(ctx context.Context, b *bench, all []*scan) error {
 	const starts = 50
 	t.Floor = &floorCheck{What: fmt.Sprintf("start `sh -c true` %d times, two at a time", starts), Unit: "ms"}
 	var err error
-	if t.Floor.Before, err = execFloor(starts, 15); err != nil {
+	if t.Floor.Before, err = execFloor(starts, 30); err != nil {
 		return err
 	}
 	for round := range b.times(9, 3) + 1 {
@@ -206,7 +206,7 @@ func (t *table) measure(ctx context.Context, b *bench, all []*scan) error {
 			s.watched = append(s.watched, seen)
 		}
 	}
-	t.Floor.After, err = execFloor(starts, 15)
+	t.Floor.After, err = execFloor(starts, 30)
 	return err
 }
 
