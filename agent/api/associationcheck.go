@@ -186,3 +186,39 @@ func associationCommand(in *ssm.CreateAssociationInput) *ssm.SendCommandInput {
 	}
 	return out
 }
+
+// checkNotAssociated refuses to delete a document that associations run.
+func (c *call) checkNotAssociated(document string) error {
+	count, err := raftstore.CountAssociations(c)
+	if err != nil {
+		return err
+	}
+	var ids []string
+	err = raftstore.ScanAssociations(c, "", func(a raftstore.Association) bool {
+		if a.DocumentName == document {
+			ids = append(ids, a.ID)
+		}
+		return len(ids) < 5
+	})
+	if err != nil {
+		return err
+	}
+	if len(ids) > 0 {
+		return refuse("AssociatedInstances", "You must disassociate a document from all managed nodes before you can delete it: delete these associations first: %s.", strings.Join(ids, ", "))
+	}
+	c.txn.PutAssociationCount(count) // none is made meanwhile
+	return nil
+}
+
+// taggedAssociation returns an association, by its id.
+func (c *call) taggedAssociation(id string) (*tagged, error) {
+	a, err := raftstore.GetAssociation(c, id)
+	if errors.Is(err, raftstore.ErrNotFound) {
+		return nil, refuse(codeInvalidResource, "The resource ID isn't valid: there is no association %s.", id)
+	}
+	check := func(tags map[string]string) error { return checkTagKeys(tags, "association") }
+	return &tagged{id: a.ID, tags: a.Tags, check: check, put: func(tags map[string]string) {
+		a.Tags = tags
+		c.txn.PutAssociation(a)
+	}}, err
+}

@@ -292,6 +292,9 @@ func (c *call) deleteDocument(in *ssm.DeleteDocumentInput) (*ssm.DeleteDocumentO
 	case head.Type == string(types.DocumentTypeApplicationConfigurationSchema) && !in.Force:
 		return nil, refuse(codeInvalidDocumentOperation, "Documents of type %s are deleted with Force only: configurations may be checked by them.", head.Type)
 	}
+	if err := c.checkNotAssociated(head.Name); err != nil {
+		return nil, err
+	}
 	for _, v := range versions {
 		c.txn.DeleteDocumentVersion(head.ID, v.Number)
 	}

@@ -106,10 +106,12 @@ func (c *call) taggedResource(kind types.ResourceTypeForTagging, id string) (*ta
 		return c.taggedDocument(id)
 	case types.ResourceTypeForTaggingPatchBaseline:
 		return c.taggedBaseline(id)
+	case types.ResourceTypeForTaggingAssociation:
+		return c.taggedAssociation(id)
 	case types.ResourceTypeForTaggingMaintenanceWindow:
 		return c.taggedWindow(id)
 	}
-	return nil, refuse("InvalidResourceType", "The resource type isn't valid: this version of the mesh tags nodes (ManagedInstance), documents (Document), patch baselines (PatchBaseline) and maintenance windows (MaintenanceWindow), not %s.", kind)
+	return nil, refuse("InvalidResourceType", "The resource type isn't valid: this version of the mesh tags nodes (ManagedInstance), documents (Document), associations (Association), patch baselines (PatchBaseline) and maintenance windows (MaintenanceWindow), not %s.", kind)
 }
 
 // taggedDocument returns a document, by name or ARN.
