@@ -227,7 +227,7 @@ func (r *patchRun) end(ctx context.Context) error {
 		if r.resumed {
 			r.state.Resume = nil
 		}
-		return errors.Join(r.busy, r.state.save(r.stateDir))
+		return errors.Join(r.busy, r.state.saveChanged(r.stateDir))
 	}
 	// As in Systems Manager, what was installed is reason enough.
 	report.Rebooting = r.busy == nil && r.order.RebootOption != types.RebootOptionNoReboot && len(options.PendingReboot) > 0

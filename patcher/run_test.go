@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -461,5 +462,31 @@ func TestStateOnDisk(t *testing.T) {
 	}
 	if a, _ := json.Marshal(read); string(a)+"\n" != golden {
 		t.Errorf("read back as %s", a)
+	}
+}
+
+// TestStateSaveChanged leaves the file of a state alone that has not changed.
+func TestStateSaveChanged(t *testing.T) {
+	dir := t.TempDir()
+	state := &runState{Version: stateVersion, BootID: "one"}
+	inode := func() uint64 {
+		t.Helper()
+		if err := state.saveChanged(dir); err != nil {
+			t.Fatal(err)
+		}
+		info, err := os.Stat(filepath.Join(dir, stateFile))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info.Sys().(*syscall.Stat_t).Ino
+	}
+	first := inode()
+	if again := inode(); again != first {
+		t.Error("an unchanged state was written again")
+	}
+	state.onBoot("two")
+	inode()
+	if read, err := loadState(dir); err != nil || read.BootID != "two" {
+		t.Errorf("a changed state was not written: %+v, %v", read, err)
 	}
 }

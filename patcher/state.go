@@ -82,6 +82,20 @@ func (s *runState) save(dir string) error {
 	return durable.WriteFile(filepath.Join(dir, stateFile), append(text, '\n'))
 }
 
+// saveChanged writes it only where the file is another: a scan mostly changes nothing,
+// and syncing the disk is a good part of its time. Before an installation save is right,
+// whatever the file is: what an earlier run wrote may not have reached the disk.
+func (s *runState) saveChanged(dir string) error {
+	text, err := json.Marshal(s)
+	if err != nil {
+		return fmt.Errorf("write the state of patch runs: %w", err)
+	}
+	if old, err := os.ReadFile(filepath.Join(dir, stateFile)); err == nil && string(old) == string(text)+"\n" {
+		return nil
+	}
+	return s.save(dir)
+}
+
 // onBoot forgets what a reboot has put in force.
 func (s *runState) onBoot(bootID string) {
 	if s.BootID != bootID {
