@@ -99,11 +99,17 @@ func ofInstalled(i *Installed) *subject {
 	return &subject{Package: i.Package, origins: i.Origins, notices: i.Notices, section: i.Section, priority: i.Priority, built: i.Built, installed: true}
 }
 
-// upgrades are the candidates that are newer than what is installed, by ID, the
-// newest first.
+// upgrades are the candidates that are newer than what is installed, by the ID of
+// that, the newest first. A version of another architecture, of which nothing is
+// installed, takes the place of the installed one: only one of them can be had.
 func (e *evaluator) upgrades() map[string][]*Candidate {
 	installed := make(map[string]string)
+	replaced := make(map[Package]string) // name and version to ID
 	for _, i := range e.inv.Installed {
+		at := Package{Name: i.Name, Version: i.Version}
+		if id, ok := replaced[at]; !ok || i.ID() < id {
+			replaced[at] = i.ID()
+		}
 		if v, ok := installed[i.ID()]; !ok || e.family.compareVersions(i.Version, v) > 0 {
 			installed[i.ID()] = i.Version
 		}
@@ -111,27 +117,41 @@ func (e *evaluator) upgrades() map[string][]*Candidate {
 	found := make(map[string][]*Candidate)
 	for k := range e.inv.Candidates {
 		c := &e.inv.Candidates[k]
-		have, ok := installed[c.ID()]
+		id := c.ID()
+		have, ok := installed[id]
 		if !ok {
-			have = c.Replaces // of another architecture
+			have = c.Replaces
+			id = cmp.Or(replaced[Package{Name: c.Name, Version: have}], id)
 		}
 		if have != "" && e.family.compareVersions(c.Version, have) > 0 {
-			found[c.ID()] = append(found[c.ID()], c)
+			found[id] = append(found[id], c)
 		}
 	}
 	for _, list := range found {
 		slices.SortStableFunc(list, func(a, b *Candidate) int {
-			return cmp.Or(e.family.compareVersions(b.Version, a.Version), strings.Compare(a.Version, b.Version))
+			return cmp.Or(e.family.compareVersions(b.Version, a.Version), strings.Compare(a.Version, b.Version), chosenFirst(a, b))
 		})
 	}
 	return found
+}
+
+// chosenFirst orders one version of two architectures: the package manager's choice is
+// the first.
+func chosenFirst(a, b *Candidate) int {
+	switch {
+	case a.Chosen == b.Chosen:
+		return 0
+	case a.Chosen:
+		return -1
+	}
+	return 1
 }
 
 // candidates decides what is missing, what waits, and what is offered.
 func (e *evaluator) candidates() {
 	upgrades := e.upgrades()
 	for _, id := range sortedKeys(upgrades) {
-		e.candidatesOf(upgrades[id])
+		e.candidatesOf(id, upgrades[id])
 	}
 	for i := range e.inv.Candidates {
 		c := e.inv.Candidates[i]
@@ -139,11 +159,11 @@ func (e *evaluator) candidates() {
 	}
 }
 
-// candidatesOf decides about the newer versions of one package, the newest first. The
+// candidatesOf decides about the newer versions of an installed package, the newest first. The
 // newest approved one that the machine's configuration allows is missing, and
 // installed. Where it allows none, the newest approved one is missing; but what it
 // excludes only waits if nobody needs it, as a backport is.
-func (e *evaluator) candidatesOf(list []*Candidate) {
+func (e *evaluator) candidatesOf(id string, list []*Candidate) {
 	verdicts := make([]verdict, len(list))
 	best, forbidden := -1, -1
 	for i, c := range list {
@@ -166,6 +186,7 @@ func (e *evaluator) candidatesOf(list []*Candidate) {
 	for i, c := range list {
 		if i == missing {
 			e.missing(c, verdicts[i], i == best)
+			e.replaced[id+":"+c.Replaces] = true
 			break // older ones are superseded
 		}
 		if title := c.Title(); !seen[title] {
@@ -191,7 +212,6 @@ func (e *evaluator) missing(c *Candidate, v verdict, allowed bool) {
 	}
 	patch.CVEIds = cves(s.notices)
 	e.result.Patches = append(e.result.Patches, patch)
-	e.replaced[Package{Name: c.Name, Arch: c.Arch, Version: c.Replaces}.Title()] = true
 	if allowed {
 		e.result.Install = append(e.result.Install, c.Package)
 	}

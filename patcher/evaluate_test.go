@@ -226,6 +226,13 @@ func TestEvaluateApt(t *testing.T) {
 			reasons: map[string]string{"a.all:3": "not for security"},
 		},
 		{
+			name: "versions of another architecture are versions of the same package", baseline: security, platform: bookworm,
+			inv: inventory("apt", []Installed{have("a.amd64:1")},
+				offer("a.amd64:3", "1", by(secSuite)), offer("a.all:2", "1", by(secSuite), notChosen)),
+			states:  []string{"MISSING a.amd64:3"},
+			install: []string{"a.amd64:3"},
+		},
+		{
 			name: "ubuntu's suites", baseline: predefined(t, "AWS-UbuntuDefaultPatchBaseline"),
 			platform: Platform{OperatingSystem: "UBUNTU", Product: "Ubuntu22.04"},
 			inv: inventory("apt", []Installed{have("a.amd64:1"), have("b.amd64:1"), have("c.amd64:1")},
@@ -577,7 +584,14 @@ func TestEvaluateYum(t *testing.T) {
 		{
 			name: "a package changes its architecture", platform: rocky, baseline: defaults,
 			inv:     inventory("dnf", []Installed{have("a.noarch:0:1-1")}, offer("a.x86_64:0:2-1", "0:1-1", under(important))),
-			states:  []string{"INSTALLED_OTHER a.noarch:0:1-1", "MISSING a.x86_64:0:2-1"},
+			states:  []string{"MISSING a.x86_64:0:2-1"},
+			install: []string{"a.x86_64:0:2-1"},
+		},
+		{
+			name: "a package has two architectures now", platform: rocky, baseline: defaults,
+			inv: inventory("dnf", []Installed{have("a.noarch:0:1-1")},
+				offer("a.i686:0:2-1", "0:1-1", under(important), notChosen), offer("a.x86_64:0:2-1", "0:1-1", under(important))),
+			states:  []string{"MISSING a.x86_64:0:2-1"},
 			install: []string{"a.x86_64:0:2-1"},
 		},
 	} {
