@@ -29,8 +29,9 @@ var (
 
 // planReader reads the output of apt-get -s line by line.
 type planReader struct {
-	plan  aptPlan
-	unmet bool // the list of unmet dependencies is being read
+	plan     aptPlan
+	unmet    bool // the list of unmet dependencies is being read
+	removals bool // the list of packages to be removed is being read
 }
 
 func (r *planReader) line(line string) {
@@ -40,7 +41,13 @@ func (r *planReader) line(line string) {
 		return
 	}
 	if m := remvLine.FindStringSubmatch(line); m != nil {
-		r.plan.Remove = append(r.plan.Remove, m[1])
+		r.remove(m[1])
+		return
+	}
+	if r.removals = r.removals && strings.HasPrefix(line, " "); r.removals {
+		for _, name := range strings.Fields(line) {
+			r.remove(strings.TrimSuffix(name, "*"))
+		}
 		return
 	}
 	if text, ok := strings.CutPrefix(line, "E: "); ok {
@@ -51,8 +58,18 @@ func (r *planReader) line(line string) {
 	switch {
 	case r.unmet && strings.HasPrefix(line, " "):
 		r.plan.Problems = append(r.plan.Problems, strings.TrimSpace(line))
+	case strings.HasPrefix(line, "The following packages will be REMOVED") || line == "REMOVING:":
+		r.removals = true
 	case !strings.HasPrefix(line, " "):
 		r.unmet = strings.HasPrefix(line, "The following packages have unmet dependencies")
+	}
+}
+
+// remove notes a package that would go: apt tells it in a list, and by a line of its
+// own where it may go.
+func (r *planReader) remove(name string) {
+	if !slices.Contains(r.plan.Remove, name) {
+		r.plan.Remove = append(r.plan.Remove, name)
 	}
 }
 
@@ -64,6 +81,9 @@ func (p aptPlan) reason() string {
 		general := strings.HasPrefix(problem, "Unable to correct problems") || strings.HasPrefix(problem, "The following information") || strings.HasPrefix(problem, "Packages need to be removed")
 		if general && len(words) > 0 {
 			continue
+		}
+		if strings.HasPrefix(problem, "Packages need to be removed") && len(p.Remove) > 0 {
+			problem = "it needs these packages to be removed: " + strings.Join(p.Remove, ", ")
 		}
 		if problem = strings.Join(strings.Fields(problem), " "); !slices.Contains(words, problem) {
 			words = append(words, problem)

@@ -37,6 +37,25 @@ Conf libdemo (1.1 Debian-Security:12/oldstable-security [all])
 	}
 }
 
+func TestAptPlanThatRemoves(t *testing.T) {
+	const text = `The following packages will be REMOVED:
+  other another:i386*
+  third
+The following packages will be upgraded:
+  conflicting
+1 upgraded, 0 newly installed, 3 to remove and 9 not upgraded.
+E: Packages need to be removed but remove is disabled.
+`
+	var r planReader
+	for line := range strings.Lines(text) {
+		r.line(strings.TrimSuffix(line, "\n"))
+	}
+	r.line("Remv third [1]")
+	if got := r.plan.reason(); got != "it needs these packages to be removed: other, another:i386, third" {
+		t.Errorf("the reason is %q", got)
+	}
+}
+
 func TestAptPolicy(t *testing.T) {
 	const text = `bash:
   Installed: 5.2
