@@ -23,6 +23,11 @@ var rebootPackages = []string{
 	"kernel-rt-core", "kernel-uek", "kernel-uek-core", "kernel-default", "kernel-azure", "linux-firmware", "microcode_ctl", "systemd", "udev", "ucode-amd", "ucode-intel",
 }
 
+// bootSlack is how much later than the start of the machine a package counts as
+// installed after it. Both times are in whole seconds, and the kernel's wanders by one:
+// what was installed last before a quick reboot must not ask for another.
+const bootSlack = 2 * time.Second
+
 // reboot puts together the signs that the machine must be started anew.
 func (h rpmHost) reboot(ctx context.Context, suggested map[Package]string) (Reboot, error) {
 	evidence, err := h.rebootEvidence(ctx, suggested)
@@ -51,6 +56,7 @@ func (h rpmHost) rebootEvidence(ctx context.Context, suggested map[Package]strin
 	if err != nil {
 		return nil, fmt.Errorf("when the machine started: %w", err)
 	}
+	started = started.Add(bootSlack)
 	more := h.listedForReboot()
 	var evidence []string
 	if sentence := kernelEvidence(kernelRelease(), installed); sentence != "" {

@@ -66,3 +66,19 @@ func TestRebootOfStock(t *testing.T) {
 		t.Error("without a stock nobody was asked")
 	}
 }
+
+// TestAQuickRebootIsEnough: what was installed just before the machine started, by
+// clocks of whole seconds, asks for no other start.
+func TestAQuickRebootIsEnough(t *testing.T) {
+	started, err := bootedAt("/proc/stat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for after, want := range map[time.Duration]int{-time.Hour: 0, time.Second: 0, time.Minute: 1} {
+		h := newRPMHost(Setup{Root: t.TempDir()})
+		h.stock = []Installed{{Package: Package{Name: "glibc", Arch: "x86_64", Version: "0:2.34-1"}, InstalledAt: started.Add(after)}}
+		if evidence, err := h.rebootEvidence(t.Context(), nil); err != nil || len(evidence) != want {
+			t.Errorf("installed %s after the start: %q, %v", after, evidence, err)
+		}
+	}
+}
