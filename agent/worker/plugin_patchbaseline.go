@@ -223,7 +223,9 @@ func (p patchBaseline) conclude(x *executor.Execution, outcome executor.Outcome,
 	report, err := readPatchReport(filepath.Join(x.RunDir, patchReportFile))
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return outcome, nil // it ended before it found anything; the result says why
+		// It was ended before it could say anything: what was known of the machine's
+		// patches may be true no more, and the mesh must not take it for that.
+		report = unreported(x, outcome.Result)
 	case err != nil:
 		outcome.Result.Reason = strings.TrimPrefix(outcome.Result.Reason+"; the report cannot be read: "+err.Error(), "; ")
 		return outcome, nil
@@ -236,6 +238,25 @@ func (p patchBaseline) conclude(x *executor.Execution, outcome executor.Outcome,
 		outcome.Result.Reason = strings.TrimPrefix(outcome.Result.Reason+"; the report cannot be sent: "+err.Error(), "; ")
 	}
 	return outcome, nil
+}
+
+// unreported is the report of a run that left none: killed, or the machine lost power.
+func unreported(x *executor.Execution, result executor.StepResult) *patcher.Report {
+	report := &patcher.Report{
+		StartedAt: result.StartedAt, EndedAt: result.FinishedAt,
+		Problem: "the run was ended before it reported; what it changed is known after the next scan",
+	}
+	if report.EndedAt.IsZero() {
+		report.EndedAt = x.Now().UTC()
+	}
+	var order patcher.Order
+	if data, err := os.ReadFile(filepath.Join(x.RunDir, patchOrderFile)); err == nil && json.Unmarshal(data, &order) == nil {
+		report.Operation, report.RebootOption, report.BaselineId = order.Operation, order.RebootOption, order.Baseline.BaselineId
+	}
+	if result.Reason != "" {
+		report.Problem += ": " + result.Reason
+	}
+	return report
 }
 
 func readPatchReport(path string) (*patcher.Report, error) {

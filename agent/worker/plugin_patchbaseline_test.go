@@ -9,6 +9,10 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"fleetmesh/executor"
+	"fleetmesh/patcher"
 )
 
 // TestListsOfPatches: where a list may come from, and what is said of those that
@@ -59,5 +63,25 @@ func TestListsOfPatches(t *testing.T) {
 		case c.refused != "" && (err == nil || !strings.Contains(err.Error(), c.refused)):
 			t.Errorf("%s is answered with %v, want %q", c.name, err, c.refused)
 		}
+	}
+}
+
+// TestARunThatLeavesNoReport: the mesh is told that it knows nothing now.
+func TestARunThatLeavesNoReport(t *testing.T) {
+	x := &executor.Execution{RunDir: t.TempDir(), Now: time.Now}
+	order := `{"Operation":"Install","Baseline":{"BaselineId":"pb-1"}}`
+	if err := os.WriteFile(filepath.Join(x.RunDir, patchOrderFile), []byte(order), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	outcome, err := patchBaseline{}.conclude(x, executor.Outcome{Result: executor.StepResult{Status: "Failed", Reason: "the power went"}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	report, err := patcher.DecodeReport(outcome.Result.Report)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if report.Operation != "Install" || report.BaselineId != "pb-1" || report.EndedAt.IsZero() || len(report.Patches) > 0 || !strings.Contains(report.Problem, "the power went") {
+		t.Errorf("the report is %+v", report)
 	}
 }
