@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/ssm/types"
@@ -90,12 +91,20 @@ func patchRecords(report patcher.Report, node raftstore.Node, commandID string, 
 		}
 	}
 	for _, i := range report.Interruptions[:min(len(report.Interruptions), maxPatchTexts)] {
-		list.Interruptions = append(list.Interruptions, first(join(i.Package, i.What), maxPatchText))
+		list.Interruptions = append(list.Interruptions, first(interruption(i), maxPatchText))
 	}
 	list.Evidence, list.Services, list.Repaired = texts(report.Reboot.Evidence), texts(report.Reboot.Services), texts(report.Repaired)
 	list.Gaps, list.Notes = texts(report.Gaps), texts(report.Notes)
 	state.Gaps = len(list.Gaps)
 	return state, list, patchOffers(report, state)
+}
+
+// interruption is what a transaction left, with the package that it is about.
+func interruption(i patcher.Interruption) string {
+	if strings.HasPrefix(i.What, i.Package) {
+		return i.What
+	}
+	return join(i.Package, i.What)
 }
 
 // patchOffers are the entries of the catalogue.

@@ -2,6 +2,7 @@ package leader
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -36,7 +37,8 @@ func TestPatchRecords(t *testing.T) {
 		Offers: []patcher.Offer{{Security: true, Candidate: patcher.Candidate{
 			Package: patcher.Package{Name: "c", Arch: "all", Version: "1"}, Replaces: "0", Chosen: true, Held: true, Excluded: "why",
 		}}},
-		Reboot: patcher.Reboot{Needed: true, Evidence: []string{"an old kernel"}},
+		Reboot:        patcher.Reboot{Needed: true, Evidence: []string{"an old kernel"}},
+		Interruptions: []patcher.Interruption{{Package: "d.all", What: "d.all 1 is unpacked"}, {Package: "e.all", What: "half-way"}, {What: "a journal"}},
 	}
 	state, list, offers := patchRecords(report, node, "c-1", patchNow)
 	want := raftstore.PatchCounts{Installed: 1, InstalledOther: 11, InstalledPendingReboot: 1, Missing: 1, Failed: 1, NotApplicable: 7,
@@ -50,6 +52,9 @@ func TestPatchRecords(t *testing.T) {
 	if !state.EndedAt.Equal(patchNow) || !state.MetadataAt.Equal(patchNow.Add(-2*time.Hour)) || state.Incomplete || !state.PendingReboot || state.Omitted != 10 ||
 		state.OverallSeverity != "HIGH" || state.OperatingSystem != "DEBIAN" || state.CommandID != "c-1" {
 		t.Errorf("state %+v", state)
+	}
+	if !slices.Equal(list.Interruptions, []string{"d.all 1 is unpacked", "e.all; half-way", "a journal"}) {
+		t.Errorf("interruptions %q", list.Interruptions)
 	}
 	if len(list.Patches) != 5 || len(list.Sources) != 2 || list.Evidence[0] != "an old kernel" || list.Patches[4].ComplianceLevel != "UNSPECIFIED" {
 		t.Errorf("list %+v", list)
