@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -378,6 +379,17 @@ func TestCatalogueOfPatches(t *testing.T) {
 			b.apply(txn)
 		}
 		return err
+	})
+	b.read(func(r raftstore.Reader) error {
+		c := &call{Reader: r}
+		at := &raftstore.PatchState{OperatingSystem: "ROCKY_LINUX", Product: "RockyLinux9.4"}
+		if advisories, cves, err := c.noticesOf(at, "young.x86_64:1:2-3.el9"); err != nil || !slices.Equal(advisories, []string{"RHSA-2026:1"}) || !slices.Equal(cves, []string{"CVE-2026-1"}) {
+			t.Errorf("notices of an offer are %q, %q, %v", advisories, cves, err)
+		}
+		if advisories, cves, err := c.noticesOf(at, "none.x86_64:1:2-3.el9"); err != nil || len(advisories)+len(cves) > 0 {
+			t.Errorf("notices of what is not in the catalogue are %q, %q, %v", advisories, cves, err)
+		}
+		return nil
 	})
 	c := b.ssm(b.memberURL)
 	for _, test := range []struct {

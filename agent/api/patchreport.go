@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"errors"
 	"strings"
 	"time"
@@ -110,13 +111,24 @@ func (c *call) getPatchReport(in *meshapi.GetPatchReportInput) (*meshapi.GetPatc
 	out.Omitted = state.Omitted
 	for i := range list.Patches {
 		p := &list.Patches[i]
+		cves := p.CVEs
+		if len(cves) == 0 && len(p.Notices) > 0 {
+			// Nodes tell the CVEs of what is not installed only.
+			if _, cves, err = c.noticesOf(&state, p.Title); err != nil {
+				return nil, err
+			}
+		}
 		out.Patches = append(out.Patches, meshapi.PatchDetail{
 			Title: p.Title, KBId: p.KBID, State: p.State, Classification: p.Classification, Severity: p.Severity, ComplianceLevel: p.ComplianceLevel,
-			Security: p.Security, InstalledTime: optionalTime(p.InstalledAt), Replaces: p.Replaces, Held: p.Held, CVEIds: p.CVEs, AdvisoryIds: p.Notices, Reason: p.Reason,
+			Security: p.Security, InstalledTime: optionalTime(p.InstalledAt), Replaces: p.Replaces, Held: p.Held, CVEIds: cves, AdvisoryIds: p.Notices, Reason: p.Reason,
 		})
 	}
 	for _, p := range list.Pending {
-		out.Pending = append(out.Pending, meshapi.PendingPatch{Title: p.Title, Reason: p.Reason, ApprovalDate: optionalTime(p.From)})
+		advisories, cves, err := c.noticesOf(&state, p.Title)
+		if err != nil {
+			return nil, err
+		}
+		out.Pending = append(out.Pending, meshapi.PendingPatch{Title: p.Title, Reason: p.Reason, ApprovalDate: optionalTime(p.From), AdvisoryIds: advisories, CVEIds: cves})
 	}
 	for _, s := range list.Sources {
 		out.Sources = append(out.Sources, meshapi.PatchSource{Name: s.Name, UpdatedAt: optionalTime(s.UpdatedAt), FetchedAt: optionalTime(s.FetchedAt), Problem: s.Problem})
@@ -124,4 +136,22 @@ func (c *call) getPatchReport(in *meshapi.GetPatchReportInput) (*meshapi.GetPatc
 	out.Evidence, out.Services, out.Interruptions = list.Evidence, list.Services, list.Interruptions
 	out.Repaired, out.Gaps, out.Notes = list.Repaired, list.Gaps, list.Notes
 	return out, nil
+}
+
+// noticesOf are the advisories and CVEs that the catalogue has of a version on a node.
+func (c *call) noticesOf(s *raftstore.PatchState, title string) (advisories, cves []string, err error) {
+	at := raftstore.PatchOffer{OperatingSystem: s.OperatingSystem, Product: cmp.Or(s.Product, s.OperatingSystem), Title: title}
+	var failed error
+	err = raftstore.ScanPatchOffers(c, s.OperatingSystem, at.Position(), func(record raftstore.PatchOffer) bool {
+		if record.Position() != at.Position() {
+			return false
+		}
+		var p *offeredPatch
+		if p, failed = readOffer(record); failed == nil {
+			advisories = p.texts(func(n *patcher.Notice) []string { return []string{n.ID} })
+			cves = p.texts(func(n *patcher.Notice) []string { return n.CVEs })
+		}
+		return false
+	})
+	return advisories, cves, errors.Join(err, failed)
 }

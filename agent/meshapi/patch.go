@@ -103,6 +103,8 @@ type PendingPatch struct {
 	Title        string
 	Reason       string     `json:",omitempty"`
 	ApprovalDate *time.Time `json:",omitempty"`
+	CVEIds       []string   `json:",omitempty"`
+	AdvisoryIds  []string   `json:",omitempty"`
 }
 
 // PatchSource is a repository of the node.

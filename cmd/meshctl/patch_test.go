@@ -62,7 +62,7 @@ func patchMesh(t *testing.T) *fakeMesh {
 				{Title: "nginx.amd64:1.25-1", KBId: "nginx.amd64", State: "MISSING", ComplianceLevel: "HIGH", Held: true, Reason: "approved by rule 1 (*); held by apt-mark, so it is not installed"},
 				{Title: "bash.amd64:5.2-1", KBId: "bash.amd64", State: "INSTALLED_OTHER", InstalledTime: aws.Time(testNow.Add(-time.Hour)), Reason: "not for security"},
 			}
-			out.Pending = []meshapi.PendingPatch{{Title: "vim.amd64:2:9.1-1", Reason: "rule 1 approves it later", ApprovalDate: aws.Time(testNow.Add(48 * time.Hour))}}
+			out.Pending = []meshapi.PendingPatch{{Title: "vim.amd64:2:9.1-1", Reason: "rule 1 approves it later", ApprovalDate: aws.Time(testNow.Add(48 * time.Hour)), CVEIds: []string{"CVE-2026-9"}, AdvisoryIds: []string{"DSA-9"}}}
 			out.Sources = []meshapi.PatchSource{{Name: "main", FetchedAt: aws.Time(testNow.Add(-26 * time.Hour))}, {Name: "security", Problem: "503"}}
 			out.Gaps = []string{"the source security could not be refreshed: 503"}
 		}
@@ -98,6 +98,7 @@ func TestPatchCommands(t *testing.T) {
 		"patch-show":             "patch show web-2 --all",
 		"patch-explain":          "patch explain web-2 CVE-2026-1",
 		"patch-explain-pending":  "patch explain web-2 vim",
+		"patch-explain-wait":     "patch explain web-2 cve-2026-9",
 		"patch-explain-nothing":  "patch explain web-2 emacs",
 		"patch-explain-unknown":  "patch explain mi-0123456789abcdef4 vim",
 		"patch-plan":             "patch plan",

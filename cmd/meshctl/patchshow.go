@@ -164,7 +164,7 @@ func patchesNamed(out *meshapi.GetPatchReportOutput, name string) patchExplanati
 		}
 	}
 	for _, p := range out.Pending {
-		if named(p.Title) {
+		if named(p.Title) || slices.ContainsFunc(p.CVEIds, same) || slices.ContainsFunc(p.AdvisoryIds, same) {
 			e.Pending = append(e.Pending, p)
 		}
 	}
@@ -185,7 +185,7 @@ func (a *app) patchExplain(ctx context.Context, given, name string) error {
 	}
 	e := patchesNamed(out, name)
 	if len(e.Patches)+len(e.Pending) == 0 {
-		message := fmt.Sprintf("the scan of %s %s ago has nothing of %q: it is not installed, and no source offers it for what is", cell(e.Name), ageText(e.AgeSeconds), name)
+		message := fmt.Sprintf("the scan of %s %s ago has nothing of %q: no package that is installed, or offered for one that is, has this name or is known to have this notice", cell(e.Name), ageText(e.AgeSeconds), name)
 		if out.Omitted > 0 {
 			message = fmt.Sprintf("the scan of %s %s ago lists nothing of %q; %s have no room in the list", cell(e.Name), ageText(e.AgeSeconds), name, omittedText(out.Omitted))
 		}
@@ -204,7 +204,8 @@ func (a *app) patchExplain(ctx context.Context, given, name string) error {
 			if i+len(e.Patches) > 0 {
 				fmt.Fprintln(w)
 			}
-			facts(w, "Offered", cell(p.Title), "State", "not approved", "Why", cell(p.Reason), "Approved from", a.clock(p.ApprovalDate))
+			facts(w, "Offered", cell(p.Title), "State", "not approved", "Why", cell(p.Reason), "Approved from", a.clock(p.ApprovalDate),
+				"Advisories", cell(strings.Join(p.AdvisoryIds, " ")), "CVEs", cell(strings.Join(p.CVEIds, " ")))
 		}
 		a.note("as the scan %s ago saw it, by the baseline %s", ageText(e.AgeSeconds), cell(cmp.Or(out.Node.BaselineId, "of the request")))
 	})
