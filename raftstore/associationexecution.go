@@ -60,8 +60,10 @@ type AssociationTarget struct {
 	// success began there.
 	StartedAt   time.Time
 	SucceededAt time.Time
-	ErrorCode   string `json:",omitempty"`
-	Summary     string `json:",omitempty"`
+	// ReturnedAt is when a run was last made because the node had returned.
+	ReturnedAt time.Time `json:",omitzero"`
+	ErrorCode  string    `json:",omitempty"`
+	Summary    string    `json:",omitempty"`
 }
 
 // AssociationOwed says that a node is to run an association as soon as it answers.
@@ -81,6 +83,13 @@ type AssociationNodes struct {
 	Index uint64
 }
 
+// AssociationStart is which start of a node's daemon was looked at.
+type AssociationStart struct {
+	Meta
+	NodeID string
+	Start  uint64 // as the node announces it
+}
+
 type associationExecutionPlace struct {
 	AssociationID string
 	CreatedAt     time.Time
@@ -97,6 +106,7 @@ const (
 	associationTargetByNodePrefix    = "association-target-by-node/"
 	associationOwedPrefix            = "association-owed/"
 	associationNodesKey              = "association-nodes"
+	associationStartPrefix           = "association-start/"
 
 	associationClaimVersion     = 1
 	associationExecutionVersion = 1
@@ -104,6 +114,7 @@ const (
 	associationTargetVersion    = 1
 	associationOwedVersion      = 1
 	associationNodesVersion     = 1
+	associationStartVersion     = 1
 )
 
 // AssociationOwedPrefix is what the leader's loop waits on too.
@@ -343,6 +354,26 @@ func GetAssociationNodes(r Reader) (AssociationNodes, error) {
 func (t *Txn) PutAssociationNodes(n AssociationNodes) {
 	t.Require(associationNodesKey, n.ModifyIndex)
 	t.Put(associationNodesKey, encodeRecord(associationNodesVersion, n))
+}
+
+// ScanAssociationStarts calls fn for each node of which a start was looked at.
+func ScanAssociationStarts(r Reader, fn func(AssociationStart) bool) error {
+	return scanRecords(r, associationStartPrefix, "", associationStartVersion, func(s AssociationStart, index uint64) bool {
+		s.ModifyIndex = index
+		return fn(s)
+	})
+}
+
+// PutAssociationStart writes s, requiring that it is unchanged since it was read.
+func (t *Txn) PutAssociationStart(s AssociationStart) {
+	t.Require(associationStartPrefix+s.NodeID, s.ModifyIndex)
+	t.Put(associationStartPrefix+s.NodeID, encodeRecord(associationStartVersion, s))
+}
+
+// DeleteAssociationStart deletes s, requiring that it is unchanged.
+func (t *Txn) DeleteAssociationStart(s AssociationStart) {
+	t.Require(associationStartPrefix+s.NodeID, s.ModifyIndex)
+	t.Delete(associationStartPrefix + s.NodeID)
 }
 
 // ScanNodesSince calls fn for each node whose record was written after an index, in

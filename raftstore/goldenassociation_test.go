@@ -54,13 +54,14 @@ func goldenAssociationExamples(node string, at, later time.Time) map[string]func
 		"association-target": func(t *Txn) {
 			t.PutAssociationTarget(AssociationTarget{
 				AssociationID: goldenAssociation, NodeID: node, Version: 2, DocumentVersion: "1", ExecutionID: goldenExecution, ExecutedAt: at,
-				Status: "Failed", DetailedStatus: "Failed", StartedAt: at, SucceededAt: at, ErrorCode: "1", Summary: "why",
+				Status: "Failed", DetailedStatus: "Failed", StartedAt: at, SucceededAt: at, ReturnedAt: at, ErrorCode: "1", Summary: "why",
 			})
 		},
 		"association-owed": func(t *Txn) {
 			t.PutAssociationOwed(AssociationOwed{NodeID: node, AssociationID: goldenAssociation, Version: 2, Since: at, Why: "the node was away"})
 		},
 		"association-nodes": func(t *Txn) { t.PutAssociationNodes(AssociationNodes{Index: 9}) },
+		"association-start": func(t *Txn) { t.PutAssociationStart(AssociationStart{NodeID: node, Start: 1790000000000}) },
 		"swept-association": func(t *Txn) {
 			t.DeleteAssociation(Association{Meta: Meta{ModifyIndex: 9}, ID: goldenAssociation})
 		},
@@ -116,6 +117,13 @@ func TestGoldenAssociationRecordsAreRead(t *testing.T) {
 	again("association-owed", err, func(t *Txn) { t.PutAssociationOwed(owed) })
 	nodes, err := GetAssociationNodes(r)
 	again("association-nodes", err, func(t *Txn) { t.PutAssociationNodes(nodes) })
+	err = ScanAssociationStarts(r, func(s AssociationStart) bool {
+		again("association-start", nil, func(t *Txn) { t.PutAssociationStart(s) })
+		return true
+	})
+	if err != nil {
+		t.Error(err)
+	}
 	err = ScanAssociationsDue(r, func(d AssociationDue) bool {
 		again("association-due", nil, func(t *Txn) { t.PutAssociationDue(d) })
 		return true

@@ -19,6 +19,8 @@ type associations struct {
 	store   Records
 	alive   func(nodeID string) bool
 	compose func(r raftstore.Reader, in *ssm.SendCommandInput, id, caller string, now time.Time) (raftstore.Command, raftstore.CommandState, string, error)
+	// started is Config.Started; nil: nobody says.
+	started func(nodeID string) uint64
 	now     func() time.Time
 	log     *slog.Logger
 	// retention is how long executions without a command stay, sweepEvery how often what
@@ -31,17 +33,19 @@ type associations struct {
 	unreadable map[string]uint64
 	// seen are the modify indexes of the states of commands whose outcomes were taken.
 	seen map[string]uint64
-	// nodesChanged, documentsChanged and membersChanged: look at them in the next round.
-	nodesChanged, documentsChanged, membersChanged bool
-	swept                                          time.Time
+	// startsSeen are the starts of nodes that were looked at; nil: read them.
+	startsSeen map[string]uint64
+	// nodesChanged and documentsChanged: look at them in the next round.
+	nodesChanged, documentsChanged bool
+	swept                          time.Time
 }
 
 func newAssociations(cfg Config) *associations {
 	return &associations{
-		store: cfg.Store, alive: cfg.Members.Alive, compose: cfg.Compose, now: cfg.Now, log: cfg.Log,
+		store: cfg.Store, alive: cfg.Members.Alive, started: cfg.Started, compose: cfg.Compose, now: cfg.Now, log: cfg.Log,
 		retention: cfg.Settings.CommandRetention, sweepEvery: cfg.Settings.SweepEvery,
 		plans: map[string]*associationPlan{}, unreadable: map[string]uint64{}, seen: map[string]uint64{},
-		nodesChanged: true, documentsChanged: true, membersChanged: true,
+		nodesChanged: true, documentsChanged: true,
 	}
 }
 
@@ -90,7 +94,6 @@ func keepAssociations(ctx context.Context, cfg Config) error {
 		case <-documents.C:
 			a.documentsChanged = true
 		case <-members:
-			a.membersChanged = true
 		}
 		pause(ctx, associationGather)
 	}
@@ -104,7 +107,7 @@ func (a *associations) once(ctx context.Context) (next time.Time, err error) {
 			next = t
 		}
 	}
-	for _, step := range []func(context.Context) (time.Time, error){a.refresh, a.outcomes, a.documents, a.due, a.targets, a.owed, a.sweep} {
+	for _, step := range []func(context.Context) (time.Time, error){a.refresh, a.outcomes, a.documents, a.due, a.starts, a.targets, a.owed, a.sweep} {
 		again, err := step(ctx)
 		if errors.Is(err, raftstore.ErrConflict) {
 			again, err = a.now(), nil // somebody wrote at the same time; look again
@@ -282,6 +285,7 @@ func (a *associations) sweep(ctx context.Context) (time.Time, error) {
 		}
 	}
 	for _, plan := range []func(r raftstore.Reader) (raftstore.Txn, error){
+		strayStarts,
 		func(r raftstore.Reader) (raftstore.Txn, error) { return raftstore.SweepAssociations(r), nil },
 		func(r raftstore.Reader) (raftstore.Txn, error) {
 			return raftstore.SweepEmptyAssociationExecutions(r, now.Add(-a.retention))

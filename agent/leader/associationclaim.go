@@ -205,6 +205,13 @@ func (a *associations) claimOwed(r raftstore.Reader, p *associationPlan, owed []
 	sum := sha256.New()
 	for _, o := range owed {
 		t.DeleteAssociationOwed(o)
+		stands, err := raftstore.GetAssociationTarget(r, p.record.ID, o.NodeID)
+		if err == nil {
+			stands.ReturnedAt = now
+			t.PutAssociationTarget(stands)
+		} else if !errors.Is(err, raftstore.ErrNotFound) {
+			return t, err
+		}
 		e.NodeIDs = append(e.NodeIDs, o.NodeID)
 		fmt.Fprintf(sum, "%s %d\n", o.NodeID, o.ModifyIndex)
 	}

@@ -24,9 +24,10 @@ const (
 	// associationLate is how late a run may begin that is for the times of its schedule
 	// only, without a Duration.
 	associationLate = time.Hour
-	// associationPause is between two runs on one node that are due to its return: a
-	// node that comes and goes does not run all the time.
-	associationPause = time.Minute
+	// associationReturn is between two runs on a node that are due to its return alone,
+	// SSM's least time of a schedule: a node that comes and goes does not run all the
+	// time, and a document that starts the machine anew not again and again.
+	associationReturn = 30 * time.Minute
 	// associationNodes is how many nodes one run on some nodes is for: SendCommand's
 	// bound.
 	associationNodes = 50
@@ -311,7 +312,8 @@ func decideOwed(o raftstore.AssociationOwed, s owedSituation, now time.Time) (ve
 			return owedWait, time.Time{}
 		}
 	}
-	if due := s.stands.StartedAt.Add(associationPause); now.Before(due) {
+	missed := s.stands.Status == "" || s.stands.DetailedStatus == detailDeliveryTimedOut
+	if due := s.stands.ReturnedAt.Add(associationReturn); !missed && now.Before(due) {
 		return owedWait, due
 	}
 	return owedRun, time.Time{}

@@ -144,11 +144,17 @@ func TestDecideOwed(t *testing.T) {
 			t.Errorf("%s: %v, until %s", name, got, until)
 		}
 	}
-	// It ran a moment ago: not at once again.
-	ran := now.Add(-20 * time.Second)
-	got, until := decideOwed(raftstore.AssociationOwed{Since: now.Add(-10 * time.Second)}, owedSituation{plan: plan, state: current, node: node, stands: raftstore.AssociationTarget{StartedAt: ran}}, now)
-	if got != owedWait || !until.Equal(ran.Add(associationPause)) {
+	// It returned a moment ago: not at once again, unless it has missed a run.
+	returned := now.Add(-20 * time.Second)
+	stands := raftstore.AssociationTarget{StartedAt: returned, ReturnedAt: returned, Status: "Success", DetailedStatus: "Success"}
+	owed := raftstore.AssociationOwed{Since: now.Add(-10 * time.Second)}
+	got, until := decideOwed(owed, owedSituation{plan: plan, state: current, node: node, stands: stands}, now)
+	if got != owedWait || !until.Equal(returned.Add(associationReturn)) {
 		t.Errorf("a moment ago: %v, until %s", got, until)
+	}
+	stands.Status, stands.DetailedStatus = "TimedOut", "DeliveryTimedOut"
+	if got, _ := decideOwed(owed, owedSituation{plan: plan, state: current, node: node, stands: stands}, now); got != owedRun {
+		t.Errorf("a moment ago, and it has missed a run: %v", got)
 	}
 }
 

@@ -38,12 +38,14 @@ type associationModel struct {
 	runs map[string][]time.Time
 	// faults: writes fail.
 	faults bool
+	// starts are the daemons' starts.
+	starts map[string]uint64
 }
 
 func newAssociationModel(t *testing.T, seed uint64, nodes int) *associationModel {
 	m := &associationModel{
 		t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 7)), memory: newMemory(), alive: map[string]bool{},
-		sent: map[string]int{}, runs: map[string][]time.Time{}, now: time.Date(2026, 3, 2, 10, 7, 13, 0, time.UTC),
+		sent: map[string]int{}, runs: map[string][]time.Time{}, starts: map[string]uint64{}, now: time.Date(2026, 3, 2, 10, 7, 13, 0, time.UTC),
 	}
 	m.began = m.now
 	var txn raftstore.Txn
@@ -61,7 +63,7 @@ func (m *associationModel) join() string {
 	var txn raftstore.Txn
 	txn.PutNode(raftstore.Node{ID: id, Name: id, PublicKey: id, PlatformType: "Linux", Tags: map[string]string{"role": "web"}})
 	m.memory.must(txn)
-	m.alive[id] = true
+	m.alive[id], m.starts[id] = true, 1
 	m.look()
 	return id
 }
@@ -69,7 +71,7 @@ func (m *associationModel) join() string {
 // look tells the leader that nodes may have changed.
 func (m *associationModel) look() {
 	if m.leader != nil {
-		m.leader.nodesChanged, m.leader.membersChanged = true, true
+		m.leader.nodesChanged = true
 	}
 }
 
@@ -88,6 +90,7 @@ func (m *associationModel) lead() {
 	m.leader = newAssociations(Config{
 		Store: modelStore{Records: r}, Members: modelMembers(m.alive), Log: slog.New(slog.DiscardHandler), Settings: Settings{}.withDefaults(),
 		Now: func() time.Time { return m.now.Add(m.skew) }, Compose: modelCompose,
+		Started: func(id string) uint64 { return m.starts[id] },
 	})
 }
 
@@ -392,6 +395,36 @@ func TestAssociationCatchesUpOnce(t *testing.T) {
 		if err != nil || c.Compliant.Unspecified != 1 || c.NonCompliant.Unspecified != 0 {
 			t.Errorf("%q: compliance %+v, %v", schedule, c, err)
 		}
+	}
+}
+
+// A daemon that is started anew before gossip misses it has returned as well; one that
+// comes and goes runs it each half an hour.
+func TestAssociationAfterAQuickStart(t *testing.T) {
+	t.Parallel()
+	m := newAssociationModel(t, 1, 2)
+	node := "mi-00000000000000001"
+	runs := func() int { return len(m.runs["association/"+modelAssociation+" "+node]) }
+	m.put(modelAssociation, everywhere(""))
+	m.work()
+	for minute, want := range []int{2, 2, 2} { // the creation, and the first start
+		m.starts[node]++
+		m.pass(time.Minute, time.Minute)
+		if got := runs(); got != want {
+			t.Errorf("%d runs after start %d, not %d", got, minute+1, want)
+		}
+	}
+	m.pass(time.Hour, time.Minute)
+	if got := runs(); got != 3 {
+		t.Errorf("%d runs in all, not 3", got)
+	}
+	m.lead()
+	m.pass(time.Hour, 10*time.Minute)
+	if got := runs(); got != 3 {
+		t.Errorf("%d runs under the next leader, not 3", got)
+	}
+	if got := len(m.runs["association/"+modelAssociation+" mi-00000000000000000"]); got != 1 {
+		t.Errorf("%d runs on the other node, not one", got)
 	}
 }
 

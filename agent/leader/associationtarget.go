@@ -104,17 +104,23 @@ func (a *associations) changedNode(r raftstore.Reader, c *nodeChanges, p *associ
 	if why == "" {
 		return nil
 	}
-	unresolved, runs, err := activeRuns(r, p.record.ID, n.ID)
+	return a.owe(r, c, p, n.ID, why, known)
+}
+
+// owe notes that a node owes a run, unless one waits for it or goes on there: a run
+// that starts the machine anew is not made again for that.
+func (a *associations) owe(r raftstore.Reader, c *nodeChanges, p *associationPlan, nodeID, why string, known bool) error {
+	unresolved, runs, err := activeRuns(r, p.record.ID, nodeID)
 	if err != nil || unresolved {
 		c.wait = c.wait || unresolved
 		return err
 	}
 	for _, i := range runs {
-		if !i.Terminal() && !i.InFlight() || !known {
+		if !i.Terminal() || !known {
 			return nil // it will run, or has
 		}
 	}
-	return putOwed(r, &c.txn, p, n.ID, why, a.now())
+	return putOwed(r, &c.txn, p, nodeID, why, a.now())
 }
 
 // activeRuns are a node's invocations in the runs of an association that have not

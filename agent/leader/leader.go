@@ -71,7 +71,7 @@ type Gate interface {
 	Update(roster raftstore.Roster) (changed bool, err error)
 }
 
-// Config is what a Leader works with. All fields but Platforms, LastSeen, Settings, Now
+// Config is what a Leader works with. All fields but Platforms, LastSeen, Started, Settings, Now
 // and Clock are required.
 type Config struct {
 	NodeID  string
@@ -81,8 +81,11 @@ type Config struct {
 	// LastSeen is when this node's gossip ceased to see a node, zero when it never saw
 	// it. It may be nil.
 	LastSeen func(nodeID string) time.Time
-	Gate     Gate
-	Log      *slog.Logger
+	// Started tells one start of a node's daemon from another, as far as gossip knows; 0
+	// is unknown. It may be nil.
+	Started func(nodeID string) uint64
+	Gate    Gate
+	Log     *slog.Logger
 	// Now is the scheduling clock; nil is the system's.
 	Now func() time.Time
 	// Clock is where Now comes from. This node tells the mesh's time by it while it
