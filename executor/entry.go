@@ -73,6 +73,7 @@ type Record struct {
 	ExpiresAt time.Time       `json:"expires,omitzero"`  // accepted
 	Step      int             `json:"step,omitempty"`    // starting, rebooting: the step's index
 	BootID    string          `json:"boot,omitempty"`    // starting
+	Place     string          `json:"place,omitempty"`   // starting: which directory the job had then
 	Attempt   int             `json:"attempt,omitempty"` // rebooting: 0 is the wish itself
 	Results   []StepResult    `json:"results,omitempty"` // step, finished
 
@@ -96,10 +97,11 @@ type Entry struct {
 	ExpiresAt time.Time
 	StartedAt time.Time `json:",omitzero"`
 	// Running is set while the step with index Step may be executing, on the boot
-	// of the machine that BootID names.
+	// of the machine that BootID names, in the directory that Place names.
 	Running    bool   `json:",omitempty"`
 	Step       int    `json:",omitempty"`
 	BootID     string `json:",omitempty"`
+	Place      string `json:",omitempty"`
 	Cancelling bool   `json:",omitempty"`
 	// Rebooting is set while the step, Running, waits for another boot than BootID.
 	// Reboots counts the boots that the step has asked for, Attempts how often the
@@ -162,7 +164,7 @@ func apply(e *Entry, r Record) (*Entry, error) {
 			next.Reboots = 0
 		}
 		next.Rebooting, next.Attempts = false, 0
-		next.Running, next.Step, next.BootID = true, r.Step, r.BootID
+		next.Running, next.Step, next.BootID, next.Place = true, r.Step, r.BootID, r.Place
 		if next.StartedAt.IsZero() {
 			next.StartedAt = r.At
 		}

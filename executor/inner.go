@@ -46,7 +46,11 @@ func mayBeginInner(x *Execution) bool { return x.RunDir == x.Dir && x.mayBegin()
 
 // neverBegun is the outcome of a step that was started and has no inner job.
 func neverBegun(x *Execution) Outcome {
-	result := failedStep(x, "interrupted: meshd ended before the step was begun; nothing of it ran and it is not run again")
+	reason := "interrupted: meshd ended before the step was begun; nothing of it ran and it is not run again"
+	if x.displaced {
+		reason = interruptedDisplaced
+	}
+	result := failedStep(x, reason)
 	result.ResponseCode = -1
 	return Outcome{Result: result, Interrupted: true}
 }

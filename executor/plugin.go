@@ -45,6 +45,9 @@ type Execution struct {
 	Cancelled context.Context
 	Processes *Processes
 	Now       func() time.Time
+	// displaced is set where the job's directory is not the one, or not on the mount,
+	// that the step was started in: what was written there may be lost.
+	displaced bool
 	// depth is how many directories lead to RunDir, from that of all jobs on.
 	depth  int
 	job    json.RawMessage // as it was accepted
@@ -55,11 +58,11 @@ type Execution struct {
 func (x *Execution) Job() json.RawMessage { return x.job }
 
 // mayBegin reports whether a step that was to start earlier may start now if it is
-// found that it did not. On another boot that cannot be found out: what was written
-// last may be lost.
+// found that it did not. On another boot, and in another directory, that cannot be
+// found out: what was written last may be lost.
 func (x *Execution) mayBegin() bool {
 	now := x.Now()
-	return x.BootID == x.Processes.BootID() && x.Cancelled.Err() == nil && now.Before(x.ExpiresAt) && (x.StartUntil.IsZero() || now.Before(x.StartUntil))
+	return x.BootID == x.Processes.BootID() && !x.displaced && x.Cancelled.Err() == nil && now.Before(x.ExpiresAt) && (x.StartUntil.IsZero() || now.Before(x.StartUntil))
 }
 
 // Outcome is how a step ended.

@@ -314,11 +314,12 @@ const interrupted = "interrupted: "
 
 // Sentences for steps whose end nobody saw.
 const (
-	interruptedReboot   = "interrupted: the machine was started anew while the script ran; its exit code is not known and it is not run again"
-	interruptedShutdown = "interrupted: the script was killed because its machine shut down, or somebody told its processes to end; it is not run again"
-	interruptedBefore   = "interrupted: meshd, or the process that was to watch the script, ended before the script was started; it did not run and is not run again"
-	interruptedKilled   = "interrupted: the process that watched the script was killed; the script was killed too and is not run again"
-	interruptedEnded    = "interrupted: the process that watched the script was killed; the script's exit code is not known and it is not run again"
+	interruptedReboot    = "interrupted: the machine was started anew while the script ran; its exit code is not known and it is not run again"
+	interruptedShutdown  = "interrupted: the script was killed because its machine shut down, or somebody told its processes to end; it is not run again"
+	interruptedBefore    = "interrupted: meshd, or the process that was to watch the script, ended before the script was started; it did not run and is not run again"
+	interruptedDisplaced = "interrupted: the files of the job were deleted, or their file system was mounted anew, after the step was about to start; whether it ran is not known, and it is not run again"
+	interruptedKilled    = "interrupted: the process that watched the script was killed; the script was killed too and is not run again"
+	interruptedEnded     = "interrupted: the process that watched the script was killed; the script's exit code is not known and it is not run again"
 )
 
 // retryLock is how often a status file is looked at while a shim is just

@@ -50,8 +50,9 @@ const retryPause = time.Second
 
 // Starting is the record that must be durable before a job's first step is
 // executed. Whoever appends it itself, with the acceptance, saves one fsync.
+// The job's directory is made by it: where it is missing later, somebody deleted it.
 func (r *Runner) Starting(jobID string) Record {
-	return Record{Kind: RecordStarting, JobID: jobID, At: r.Now().UTC(), BootID: r.Processes.BootID()}
+	return Record{Kind: RecordStarting, JobID: jobID, At: r.Now().UTC(), BootID: r.Processes.BootID(), Place: makePlace(filepath.Join(r.Dir, jobID))}
 }
 
 // Run takes an accepted job to its end. begun is set when this process has
@@ -230,6 +231,13 @@ func (j *jobRun) outcome(ctx context.Context, x *Execution, task Task, resume bo
 	}
 	if x.RunDir != x.Dir {
 		x.depth++
+	}
+	if resume {
+		same, err := samePlace(filepath.Join(j.Dir, j.id), j.Journal.Entry(j.id).Place)
+		if err != nil {
+			return Outcome{}, err
+		}
+		x.displaced = !same
 	}
 	if err := os.MkdirAll(x.RunDir, 0o700); err != nil {
 		if resume {

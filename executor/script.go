@@ -54,6 +54,9 @@ func resumeScript(ctx context.Context, x *Execution, file *scriptFile) (Outcome,
 	if err != nil {
 		return Outcome{}, err
 	}
+	if x.displaced && end.interrupted == interruptedBefore {
+		end.interrupted, end.ran = interruptedDisplaced, true // its claim may have been lost
+	}
 	return scriptOutcome(x, end)
 }
 

@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -149,24 +150,48 @@ func accepted(job peer.Job) executor.Record {
 	return executor.Record{Kind: executor.RecordAccepted, JobID: job.CommandID, At: time.Now(), Job: data, ExpiresAt: job.ExpiresAt}
 }
 
+// starting is the record that a runner which has died left of its first step, with the
+// job's directory below dir.
+func starting(t *testing.T, dir, boot string) executor.Record {
+	t.Helper()
+	config := testConfig(dir, newMesh())
+	processes, err := executor.OpenProcesses(executor.ProcessConfig{Log: config.Log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer processes.Close()
+	r := &executor.Runner{Processes: processes, Dir: dir, Now: time.Now}
+	record := r.Starting("job")
+	record.BootID = boot
+	return record
+}
+
 // A step was about to start, and no shim has claimed it: on the same boot it did not
-// run, and runs now if it still may; on another boot nobody knows.
+// run, and runs now if it still may; on another boot, and where its directory is gone
+// or on another mount, nobody knows.
 func TestStartingWithoutProcess(t *testing.T) {
 	boot, err := executor.BootID()
 	if err != nil {
 		t.Fatal(err)
 	}
-	const before, anew = "before the script was started", "machine was started anew"
+	const before, anew, gone = "before the script was started", "machine was started anew", "whether it ran is not known"
 	earlier := executor.StepResult{Name: "a", Status: "Success", StatusDetails: "Success", StartedAt: time.Now()}
 	for name, c := range map[string]struct {
 		boot    string
 		change  func(*peer.Job)
 		records []executor.Record // after the start of the first step
-		reason  string            // "" where it runs
+		damage  func(dir string) error
+		mount   string // what the place of the start begins with
+		reason  string // "" where it runs
 		ran     int
 	}{
-		"same boot":       {boot: boot, ran: 2},
-		"another boot":    {boot: "another", reason: anew},
+		"same boot":     {boot: boot, ran: 2},
+		"another boot":  {boot: "another", reason: anew},
+		"files deleted": {boot: boot, damage: os.RemoveAll, reason: gone},
+		"files deleted and made again": {boot: boot, damage: func(dir string) error {
+			return errors.Join(os.RemoveAll(dir), os.MkdirAll(filepath.Join(dir, "job"), 0o700))
+		}, reason: gone},
+		"mounted anew":    {boot: boot, mount: "9", reason: gone},
 		"too late":        {boot: boot, change: func(j *peer.Job) { j.StartUntil = time.Now() }, reason: before},
 		"expired":         {boot: boot, change: func(j *peer.Job) { j.ExpiresAt = time.Now() }, reason: before},
 		"to be cancelled": {boot: boot, records: []executor.Record{{Kind: executor.RecordCancelling, JobID: "job"}}, reason: "cancelled before the script was started"},
@@ -181,7 +206,17 @@ func TestStartingWithoutProcess(t *testing.T) {
 		if c.change != nil {
 			c.change(&job)
 		}
-		journalOf(t, dir, append([]executor.Record{accepted(job), {Kind: executor.RecordStarting, JobID: "job", At: time.Now(), BootID: c.boot}}, c.records...)...)
+		start := starting(t, jobsDir(dir), c.boot)
+		start.Place = c.mount + start.Place
+		for i := range c.records {
+			c.records[i].Place = start.Place
+		}
+		journalOf(t, dir, append([]executor.Record{accepted(job), start}, c.records...)...)
+		if c.damage != nil {
+			if err := c.damage(jobsDir(dir)); err != nil {
+				t.Fatal(err)
+			}
+		}
 		m := newMesh()
 		w := open(t, testConfig(dir, m))
 		r := m.end(t, "job")

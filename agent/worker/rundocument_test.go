@@ -170,7 +170,7 @@ func TestRunDocumentNotBegun(t *testing.T) {
 		if c.late {
 			job.StartUntil = time.Now()
 		}
-		journalOf(t, dir, accepted(job), executor.Record{Kind: executor.RecordStarting, JobID: "job", At: time.Now(), BootID: c.boot})
+		journalOf(t, dir, accepted(job), starting(t, jobsDir(dir), c.boot))
 		if c.inner != nil {
 			inner := executor.StepDir(jobsDir(dir), "job", 0, "x")
 			if err := os.MkdirAll(inner, 0o700); err != nil {
@@ -179,9 +179,9 @@ func TestRunDocumentNotBegun(t *testing.T) {
 			data, _ := json.Marshal(map[string]any{"Document": "Child:1", "Content": string(child)})
 			var records []executor.Record
 			for _, kind := range c.inner {
-				r := executor.Record{Kind: kind, JobID: "job", At: time.Now(), BootID: c.boot}
+				r := starting(t, inner, c.boot)
 				if kind == executor.RecordAccepted {
-					r.Job, r.ExpiresAt = data, job.ExpiresAt
+					r = executor.Record{Kind: kind, JobID: "job", At: time.Now(), Job: data, ExpiresAt: job.ExpiresAt}
 				}
 				records = append(records, r)
 			}
