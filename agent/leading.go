@@ -28,6 +28,7 @@ func (a *Agent) leaderConfig(store *raftstore.Store) leader.Config {
 			}
 			return at.Add(a.clock.Now().Sub(a.clock.Own())) // gossip goes by this machine's clock
 		},
+		Started: func(nodeID string) uint64 { return a.gossip.Load().Started(nodeID) },
 		MeshKey: func() pki.MeshKey {
 			key, _ := a.identity.MeshKey() // a node that holds the store has it
 			return key

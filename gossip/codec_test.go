@@ -2,6 +2,7 @@ package gossip
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"maps"
 	"strings"
@@ -18,6 +19,7 @@ func TestMeta(t *testing.T) {
 	full := meta{
 		NodeID: strings.Repeat("n", maxNodeID), Address: strings.Repeat("a", maxAddress-6) + ":65535",
 		Version: strings.Repeat("v", maxVersion), Voter: true, Leaving: true, Tags: tagMark{1<<64 - 1, 1<<64 - 1},
+		Start: 1<<64 - 1,
 	}
 	if n := len(full.encode()); n >= metaLimit {
 		t.Errorf("full metadata has %d bytes", n)
@@ -32,8 +34,12 @@ func TestMeta(t *testing.T) {
 		if err != nil || got != m {
 			t.Errorf("%+v with more becomes %+v, %v", m, got, err)
 		}
+		old := len(m.encode()) - len(binary.AppendUvarint(nil, m.Start)) // an older program's
+		if got, err := decodeMeta(m.encode()[:old]); err != nil || got.Start != 0 || got.NodeID != m.NodeID {
+			t.Errorf("%+v of an older program becomes %+v, %v", m, got, err)
+		}
 		for n := range m.encode() {
-			if _, err := decodeMeta(m.encode()[:n]); !errors.Is(err, errMalformed) {
+			if _, err := decodeMeta(m.encode()[:n]); n != old && !errors.Is(err, errMalformed) {
 				t.Errorf("%d bytes of %+v: %v", n, m, err)
 			}
 		}

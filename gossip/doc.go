@@ -4,7 +4,7 @@
 // Glossary. A member is a node this one has heard of: alive, failed (it no
 // longer answers) or left (it said goodbye). It stays listed until it is
 // forgotten. The metadata is what a member announces about itself in each alive
-// message: under 200 bytes. The tags of a node come from the store ([Gossip.SetTags]
+// message: under 210 bytes. The tags of a node come from the store ([Gossip.SetTags]
 // on nodes that hold it) with a version; the higher version wins everywhere. A
 // peer is a member as remembered in peers.json. A seed is an address given by
 // the caller, tried for as long as nobody alive is there. A push/pull is one TCP

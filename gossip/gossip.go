@@ -143,6 +143,7 @@ func (g *Gossip) addKnown() {
 			Address: g.config.APIAddress,
 			Version: g.config.Version,
 			Voter:   g.config.Voter,
+			Start:   uint64(max(g.config.Now().UnixMilli(), 1)),
 		},
 		gossipAddress: g.transport.address(),
 		alive:         true,

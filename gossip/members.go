@@ -93,6 +93,17 @@ func (g *Gossip) LastSeen(nodeID string) time.Time {
 	return time.Time{}
 }
 
+// Started tells one start of a node's program from another; 0 for nodes that this one
+// has not heard since it was started itself, and for older programs.
+func (g *Gossip) Started(nodeID string) uint64 {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if m := g.members[nodeID]; m != nil {
+		return m.meta.Start
+	}
+	return 0
+}
+
 // Where is host:port of the TLS port of a living node, as it announces it, "" for
 // any other.
 func (g *Gossip) Where(nodeID string) string {

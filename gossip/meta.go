@@ -9,10 +9,10 @@ import (
 )
 
 // The limits of what a node announces about itself. With all of them reached the
-// metadata has 199 bytes; memberlist's own limit is 512.
+// metadata has 209 bytes; memberlist's own limit is 512.
 const (
 	metaFormat = 1
-	metaLimit  = 200
+	metaLimit  = 210
 	maxNodeID  = 64
 	maxAddress = 80
 	maxVersion = 32
@@ -29,8 +29,8 @@ const (
 // Encoding: format byte 1; flags byte (1 voter, 2 leaving, 4 disk
 // full); then node id, TLS
 // address and version, each with a length byte before it; then the version of the
-// node's tags as a uvarint and their digest in 8 bytes, big endian. A later
-// program may append to this, and what is appended is skipped; anything else
+// node's tags as a uvarint and their digest in 8 bytes, big endian; then the start as
+// a uvarint, which older programs do not have. A later program may append to this, and what is appended is skipped; anything else
 // needs a new format byte.
 type meta struct {
 	NodeID  string
@@ -43,6 +43,9 @@ type meta struct {
 	// DiskFull: the node takes no jobs, because its disk is full.
 	DiskFull bool
 	Tags     tagMark
+	// Start tells one start of the program from another: its milliseconds since 1970 by
+	// the node's own clock; 0 is unknown.
+	Start uint64
 }
 
 var errMalformed = errors.New("malformed")
@@ -66,7 +69,8 @@ func (m meta) encode() []byte {
 		b = append(b, s...)
 	}
 	b = binary.AppendUvarint(b, m.Tags.Version)
-	return binary.BigEndian.AppendUint64(b, m.Tags.Digest)
+	b = binary.BigEndian.AppendUint64(b, m.Tags.Digest)
+	return binary.AppendUvarint(b, m.Start)
 }
 
 func decodeMeta(b []byte) (meta, error) {
@@ -93,6 +97,13 @@ func decodeMeta(b []byte) (meta, error) {
 		return m, fmt.Errorf("metadata ends early: %w", errMalformed)
 	}
 	m.Tags = tagMark{Version: version, Digest: binary.BigEndian.Uint64(b[n:])}
+	if b = b[n+8:]; len(b) > 0 {
+		start, n := binary.Uvarint(b)
+		if n <= 0 {
+			return m, fmt.Errorf("metadata ends early: %w", errMalformed)
+		}
+		m.Start = start
+	}
 	switch {
 	case !validNodeID(m.NodeID):
 		return m, fmt.Errorf("node id %.80q in metadata: %w", m.NodeID, errMalformed)
