@@ -38,7 +38,7 @@ const (
 func (a *Agent) openWorker() error {
 	facts := nodeFacts(a.config)
 	opened, err := worker.Open(worker.Config{
-		Dir: a.dir.jobs(), NodeID: a.identity.NodeID(),
+		Dir: a.dir.jobs(), NodeID: a.identity.NodeID(), Served: a.gate.Term() > 0,
 		Executor: worker.Executor{
 			MaxRunning: a.config.DocumentsAtOnce, OutputLimit: a.config.OutputLimit,
 			OutputRetention: time.Duration(a.config.OutputRetention), OutputSpace: a.config.OutputSpace, FreeSpace: a.config.FreeSpace, SpareShim: a.config.SpareShim,

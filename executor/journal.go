@@ -45,6 +45,10 @@ const (
 	journalHeader = len(journalMagic) + 8
 )
 
+// EmptyJournal is the size in bytes of a journal without a record. A smaller file is
+// one whose making was cut off, or one that has lost what it had.
+const EmptyJournal = int64(journalHeader)
+
 // JournalConfig says where the journal is.
 type JournalConfig struct {
 	// Path of the file. The caller makes sure that one process uses it.

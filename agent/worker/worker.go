@@ -32,6 +32,8 @@ type Config struct {
 	// sure that one process uses it.
 	Dir    string
 	NodeID string
+	// Served: a leader has called this node before, so its journal must be there.
+	Served bool
 	Executor
 	Environment Environment
 	Reboot      Reboot
@@ -145,6 +147,11 @@ func Open(config Config) (*Worker, error) {
 		config.OutputSpace = defaultOutputSpace
 	}
 	config.Reboot = config.Reboot.complete()
+	if config.Served {
+		if err := findJobs(config); err != nil {
+			return nil, err
+		}
+	}
 	if err := os.MkdirAll(jobsDir(config.Dir), 0o700); err != nil {
 		return nil, fmt.Errorf("make the directory of the jobs: %w", err)
 	}
