@@ -189,7 +189,7 @@ func (a *Agent) spawn(fn func()) {
 func (a *Agent) openGossip() error {
 	var keys gossipKeysFile
 	if err := readJSON(a.dir.gossipKeys(), &keys); err != nil {
-		return fmt.Errorf("load the gossip keys: %w", err)
+		return fmt.Errorf("load the gossip keys: %w; copy %s from another node of the mesh, or remove this node (meshctl node remove), move its directory away and let it join again", err, a.dir.gossipKeys())
 	}
 	g, err := gossip.Open(gossip.Config{
 		NodeID: a.identity.NodeID(), MeshID: a.identity.MeshID(),

@@ -76,7 +76,7 @@ func loadIdentity(dir directory) (*Identity, error) {
 		return nil, fmt.Errorf("load identity: %w", err)
 	}
 	if err := id.use(chain); err != nil {
-		return nil, fmt.Errorf("load identity: %s: %w", dir.certificate(), err)
+		return nil, fmt.Errorf("load identity: %s: %w; put the file back, or remove this node from the mesh (meshctl node remove), move its directory away and let it join again", dir.certificate(), err)
 	}
 	switch text, err := os.ReadFile(dir.meshKey()); {
 	case errors.Is(err, fs.ErrNotExist): // a plain member

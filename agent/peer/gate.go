@@ -65,7 +65,7 @@ func OpenGate(path string, meshID string) (*Gate, error) {
 	}
 	var file gateFile
 	if err := json.Unmarshal(data, &file); err != nil {
-		return nil, fmt.Errorf("open gate: read %s: %w", path, err)
+		return nil, fmt.Errorf("open gate: %s is damaged (%w), and with it is lost which leaders this node must refuse: remove the node from the mesh (meshctl node remove), move its directory away and let it join again", path, err)
 	}
 	if file.Version < 1 || file.Version > gateVersion {
 		return nil, fmt.Errorf("open gate: %s has version %d and this program reads up to %d; upgrade this node", path, file.Version, gateVersion)
