@@ -35,8 +35,12 @@ type windowYear struct {
 	dieAfterClaim bool
 	// deaths counts the leaders that were killed between a claim and what follows.
 	deaths int
+	// rivals counts the leaders that came between a decision and its commit.
+	rivals int
 	// ends is when commands end.
 	ends map[string]time.Time
+	// written counts how often claims and commands were written.
+	written map[string]int
 }
 
 var errKilled = errors.New("killed")
@@ -48,6 +52,15 @@ type killable struct {
 }
 
 func (k killable) Apply(ctx context.Context, t raftstore.Txn) (uint64, error) {
+	if k.year.rng.IntN(100) < 5 {
+		// Another leads for a moment and works, and this one leads again before it has
+		// noticed: what it decided comes late.
+		k.year.rivals++
+		rival := k.year.newLeader(&replica{memory: k.memory, term: k.memory.term}, 0)
+		if _, err := rival.work(ctx); err != nil {
+			k.year.t.Fatal(err)
+		}
+	}
 	index, err := k.replica.Apply(ctx, t)
 	if k.year.dieAfterClaim && err == nil && slices.ContainsFunc(t.Ops, func(op raftstore.Op) bool { return strings.HasPrefix(op.Key, "window-claim/") }) {
 		k.year.dieAfterClaim = false
@@ -72,15 +85,20 @@ func (y *windowYear) lead() {
 		}
 		return writeFine
 	}}
-	skew := y.skew
-	y.leader = newWindows(Config{
-		Store: recordsOnly{Records: killable{r, y}}, Now: func() time.Time { return y.now.Add(skew) }, Log: slog.New(slog.DiscardHandler),
+	y.leader = y.newLeader(killable{r, y}, y.skew)
+}
+
+// newLeader is a leader whose clock is wrong by skew.
+func (y *windowYear) newLeader(store Records, skew time.Duration) *windows {
+	w := newWindows(Config{
+		Store: recordsOnly{Records: store}, Now: func() time.Time { return y.now.Add(skew) }, Log: slog.New(slog.DiscardHandler),
 		Compose: func(_ raftstore.Reader, in *ssm.SendCommandInput, id, caller string, now time.Time) (raftstore.Command, raftstore.CommandState, string, error) {
 			body, err := awsjson.Marshal(in)
 			return raftstore.Command{ID: id, Input: body, Caller: caller, RequestedAt: now}, raftstore.CommandState{ID: id, Status: "Pending"}, "", err
 		},
 	})
-	y.leader.unknownPause = 0
+	w.unknownPause = 0
+	return w
 }
 
 // turn lets the leader work, and returns when something happens next.
@@ -161,14 +179,23 @@ func TestAYearOfWindows(t *testing.T) {
 	t.Parallel()
 	began := time.Date(2026, 11, 24, 0, 0, 0, 0, time.UTC)
 	end := began.AddDate(1, 0, 0)
-	y := &windowYear{t: t, rng: rand.New(rand.NewPCG(6, 9)), now: began, memory: newMemory(), ends: map[string]time.Time{}}
+	y := &windowYear{t: t, rng: rand.New(rand.NewPCG(6, 9)), now: began, memory: newMemory(), ends: map[string]time.Time{}, written: map[string]int{}}
+	y.memory.changed = func(keys []string) {
+		for _, key := range keys {
+			if strings.HasPrefix(key, "window-claim/") || strings.HasPrefix(key, "command/") {
+				if y.written[key]++; y.written[key] == 2 {
+					t.Errorf("%s: %s was written twice", y.now, key)
+				}
+			}
+		}
+	}
 	var birth raftstore.Txn
 	birth.PutMesh(raftstore.Mesh{ID: "mesh", Epoch: 1})
 	expected := map[string]map[int64]bool{}
 	var openings []time.Time
 	for n, s := range []struct{ schedule, zone string }{
-		{"cron(30 2 * * ? *)", "Europe/Berlin"}, {"cron(0 2 ? * * *)", "America/New_York"}, {"cron(15 1 * * ? *)", "Australia/Lord_Howe"},
-		{"cron(0 4 ? * SUN#1 *)", ""}, {"cron(0 23 ? * MON,THU *)", "Asia/Kolkata"}, {"rate(7 hours)", ""}, {"cron(0 0 L * ? *)", "Pacific/Apia"}, {"at(2027-05-05T05:05:05)", ""},
+		{"cron(30 2 * * ? *)", "Europe/Berlin"}, {"cron(0 2 ? * * *)", "America/New_York"}, {"cron(15 1 ? * SUN *)", "Australia/Lord_Howe"},
+		{"cron(0 4 ? * SUN#1 *)", ""}, {"cron(0 23 ? * MON,THU *)", "Asia/Kolkata"}, {"rate(29 hours)", ""}, {"cron(0 0 L * ? *)", "Pacific/Apia"}, {"at(2027-05-05T05:05:05)", ""},
 	} {
 		w := raftstore.Window{
 			ID: fmt.Sprintf("mw-%017d", n), Name: "w", Schedule: s.schedule, ScheduleTimezone: s.zone, Duration: 3, Cutoff: 1, Enabled: true,
@@ -213,7 +240,7 @@ func TestAYearOfWindows(t *testing.T) {
 		}
 	}
 	y.prove(expected, end)
-	t.Logf("%d openings, %d terms, %d leaders killed between claim and start, %d commits", len(openings), y.memory.term, y.deaths, y.memory.index)
+	t.Logf("%d openings, %d terms, %d leaders killed between claim and start, %d decisions that came late, %d commits", len(openings), y.memory.term, y.deaths, y.rivals, y.memory.index)
 	if y.deaths < len(openings)/20 {
 		t.Errorf("only %d leaders died between claim and start", y.deaths)
 	}
