@@ -205,7 +205,7 @@ func (i *aptInstall) try(ctx context.Context, packages []Package) (reason string
 		return "", err
 	}
 	if len(plan.Problems) > 0 {
-		return plan.reason(), nil
+		return withRejections(plan.reason(), sortedKeys(i.blocked)), nil
 	}
 	if len(plan.Remove) > 0 {
 		return "it needs these packages to be removed: " + strings.Join(plan.Remove, ", "), nil

@@ -17,7 +17,7 @@ func (m *DNF) Install(ctx context.Context, want []Package, blocked []string) ([]
 		return nil, err
 	}
 	defer m.dropDownloads()
-	install := rpmInstall{rpmHost: m.rpmHost, transact: func(want, excluded []Package) (*rpmReport, error) {
+	install := rpmInstall{rpmHost: m.rpmHost, blocked: blocked, transact: func(want, excluded []Package) (*rpmReport, error) {
 		report, err := m.transact(ctx, m.installArguments(want, excluded, blocked))
 		if err == nil {
 			m.notes = append(m.notes, report.notes...)

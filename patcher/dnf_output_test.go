@@ -172,3 +172,22 @@ Please see the above error message for a hint.`,
 		}
 	}
 }
+
+// TestFailuresTellThePartOfTheRun: a tool only knows that somebody locked or excluded
+// a package.
+func TestFailuresTellThePartOfTheRun(t *testing.T) {
+	i := rpmInstall{failed: []Package{{"base", "noarch", "0:1.3-1"}}, blocked: []string{"lib", "lib*"}}
+	for said, want := range map[string]string{
+		"top requires base >= 1.3; not installable providers: base-1.3-1.noarch[j]" + lockedReason: "top requires base >= 1.3; not installable providers: base-1.3-1.noarch[j]; base.noarch:0:1.3-1 has failed in this run",
+		"top requires lib >= 1.1, but this requirement cannot be provided":                         "top requires lib >= 1.1, but this requirement cannot be provided; the baseline rejects lib, with BLOCK",
+		"top requires library, but this requirement cannot be provided":                            "top requires library, but this requirement cannot be provided",
+		"top is held" + lockedReason: "top is held" + lockedReason,
+	} {
+		if got := i.explained(said); got != want {
+			t.Errorf("%q\nis explained as %q", said, got)
+		}
+	}
+	if got := withRejections("app : Depends: lib (>= 1.1) but 1.0 is to be installed", []string{"lib"}); !strings.HasSuffix(got, "; the baseline rejects lib, with BLOCK") {
+		t.Errorf("apt's words are %q", got)
+	}
+}

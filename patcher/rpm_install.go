@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"slices"
+	"strings"
 )
 
 // rpmInstall is one Install by a tool of the rpm family.
@@ -16,6 +17,29 @@ type rpmInstall struct {
 	// because another needs them.
 	failed   []Package
 	failures []Failure
+	// blocked are the names that the baseline's rejections block.
+	blocked []string
+}
+
+// explained is what the tool said, with the part that this run has in it: the tool
+// only knows that somebody locked or excluded a package.
+func (i *rpmInstall) explained(reason string) string {
+	for _, p := range i.failed {
+		if mentions(reason, nvra(p)) {
+			reason = strings.TrimSuffix(reason, lockedReason) + "; " + p.Title() + " has failed in this run"
+		}
+	}
+	return withRejections(reason, i.blocked)
+}
+
+// withRejections adds to a reason which of the packages that it names are blocked.
+func withRejections(reason string, blocked []string) string {
+	for _, name := range blocked {
+		if mentions(reason, name) {
+			reason += "; the baseline rejects " + name + ", with BLOCK"
+		}
+	}
+	return reason
 }
 
 // bring lets transact install packages. What that leaves, for whatever reason, is
@@ -35,6 +59,7 @@ func (i *rpmInstall) bring(ctx context.Context, want []Package) error {
 		return err
 	}
 	var again []Package
+	var told []Failure
 	for _, p := range left {
 		reason := report.reason(p)
 		if reason == "" && len(want) == 1 {
@@ -44,9 +69,12 @@ func (i *rpmInstall) bring(ctx context.Context, want []Package) error {
 			again = append(again, p)
 			continue
 		}
-		i.failed = append(i.failed, p)
-		i.failures = append(i.failures, Failure{Package: p, Reason: reason})
+		told = append(told, Failure{Package: p, Reason: i.explained(reason)})
 	}
+	for _, f := range told {
+		i.failed = append(i.failed, f.Package)
+	}
+	i.failures = append(i.failures, told...)
 	for _, part := range smaller(again, len(again) < len(want)) {
 		if err := i.bring(ctx, part); err != nil {
 			return err

@@ -27,7 +27,7 @@ func (z *Zypper) Install(ctx context.Context, want []Package, blocked []string) 
 		return nil, err
 	}
 	defer os.RemoveAll(z.dir("cache/packages"))
-	install := rpmInstall{rpmHost: z.rpmHost, transact: func(want, excluded []Package) (*rpmReport, error) {
+	install := rpmInstall{rpmHost: z.rpmHost, blocked: blocked, transact: func(want, excluded []Package) (*rpmReport, error) {
 		if err := z.writeBlocks(slices.Concat(excluded, forbidden), blocked); err != nil {
 			return nil, err
 		}
