@@ -36,11 +36,16 @@ func judgePatches(s *raftstore.PatchState, now time.Time, staleAfter time.Durati
 	if age := now.Sub(s.EndedAt); age > staleAfter {
 		return patchStale, fmt.Sprintf("its last operation was %s ago", days(age))
 	}
+	failed := s.Problem != "" && !s.ProblemAt.Before(s.EndedAt)
 	if s.NonCompliant.Total() > 0 {
-		return patchNonCompliant, nonCompliantText(s.Counts)
+		reason := nonCompliantText(s.Counts)
+		if failed {
+			reason += "; its last operation failed"
+		}
+		return patchNonCompliant, reason
 	}
 	switch {
-	case s.Problem != "" && !s.ProblemAt.Before(s.EndedAt):
+	case failed:
 		return patchUnknown, "its last operation failed: " + s.Problem
 	case s.Incomplete:
 		return patchUnknown, "a source of its packages could not be read, or it has none"
