@@ -85,6 +85,15 @@ func TestAssociationRepairs(t *testing.T) {
 		t.Errorf("targets of the repair: %+v", on)
 	}
 
+	// Another is started anew at once: gossip never gives it up, and it has returned.
+	m.kill(through)
+	if err := os.Remove(file(through)); err != nil {
+		t.Fatal(err)
+	}
+	m.start(through)
+	m.await("the repair after a quick start", func() error { _, err := os.Stat(file(through)); return err })
+	m.await("its success", succeeded(m.nodes[0], 3))
+
 	// One node fails; the others do not.
 	if err := os.WriteFile(filepath.Join(m.dir, "broken-"+target.id), nil, 0o600); err != nil {
 		t.Fatal(err)
