@@ -99,7 +99,7 @@ func TestAWindowOpensOnce(t *testing.T) {
 	runs := filepath.Join(m.dir, "runs")
 	first := w.task(target, `echo first {{WINDOW_ID}} $AWS_SSM_INSTANCE_ID >> `+runs, 1)
 	second := w.task(target, `echo second {{ WINDOW_EXECUTION_ID }} $AWS_SSM_INSTANCE_ID >> `+runs, 2)
-	opens := w.open(20 * time.Second)
+	opens := w.open(12 * time.Second)
 	var foreseen struct {
 		ScheduledWindowExecutions []struct{ WindowId, ExecutionTime string }
 	}
