@@ -145,7 +145,11 @@ func (r *patchRun) repair(ctx context.Context) error {
 	case err != nil:
 		return fmt.Errorf("repair what was interrupted: %w", err)
 	}
-	return nil
+	if len(r.state.Unfinished) == 0 || r.busy != nil || err != nil && len(did) == 0 {
+		return nil
+	}
+	r.state.repaired(len(did) > 0, r.now())
+	return r.state.save(r.stateDir)
 }
 
 // options are those of Evaluate in this run.

@@ -490,3 +490,34 @@ func TestStateSaveChanged(t *testing.T) {
 		t.Errorf("a changed state was not written: %+v, %v", read, err)
 	}
 }
+
+// TestWhatARepairEndsWaitsForAReboot: the power goes in the middle of an installation.
+// What the next one repairs is in force after another reboot only; where there was
+// nothing to repair, the boot has put it in force.
+func TestWhatARepairEndsWaitsForAReboot(t *testing.T) {
+	for _, repaired := range [][]string{nil, {"dpkg --configure -a: a.amd64:2 is installed"}} {
+		b, m := newRunBed(t), fakeMachine()
+		cut := &runState{Version: stateVersion, BootID: "one"}
+		cut.intend([]Package{{"a", "amd64", "2"}, {"b", "amd64", "2"}}, b.now)
+		if err := cut.save(b.state); err != nil {
+			t.Fatal(err)
+		}
+		b.boot("two")
+		m.inventory.Candidates = nil // a is there, b never came
+		m.inventory.Installed[0].Version = "2"
+		if scan := b.must(b.order(types.PatchOperationTypeScan, ""), m); Count(scan.Patches, 0).InstalledPendingReboot > 0 {
+			t.Errorf("a scan after the boot: %+v", scan.Patches)
+		}
+		m.repaired = repaired
+		report := b.must(b.order(types.PatchOperationTypeInstall, types.RebootOptionRebootIfNeeded), m)
+		want := min(len(repaired), 1)
+		if got := Count(report.Patches, 0).InstalledPendingReboot; got != want || report.Rebooting != (want > 0) {
+			t.Errorf("repaired %q: %d wait for a reboot, rebooting %t", repaired, got, report.Rebooting)
+		}
+		b.boot("three")
+		m.repaired = nil
+		if last := b.must(b.order(types.PatchOperationTypeInstall, types.RebootOptionRebootIfNeeded), m); last.Rebooting || Count(last.Patches, 0).InstalledPendingReboot > 0 {
+			t.Errorf("repaired %q, after another boot: %+v", repaired, last.Patches)
+		}
+	}
+}

@@ -29,6 +29,11 @@ type runState struct {
 	BootID string
 	// Installed are the titles of patches that were installed on that boot, and when.
 	Installed map[string]time.Time `json:",omitempty"`
+	// Open: an installation was begun on that boot and has not come to its end.
+	Open bool `json:",omitempty"`
+	// Unfinished are the titles of an installation that was open when the machine
+	// went down. What a repair brings of them is installed on the boot of the repair.
+	Unfinished []string `json:",omitempty"`
 	// NoRebootInstallAt is when patches were last installed by NoReboot.
 	NoRebootInstallAt time.Time `json:",omitzero"`
 	// Resume is the order that a reboot interrupts.
@@ -98,13 +103,32 @@ func (s *runState) saveChanged(dir string) error {
 
 // onBoot forgets what a reboot has put in force.
 func (s *runState) onBoot(bootID string) {
-	if s.BootID != bootID {
-		s.BootID, s.Installed = bootID, nil
+	if s.BootID == bootID {
+		return
 	}
+	if s.Open {
+		s.Unfinished = sortedKeys(s.Installed)
+	}
+	s.BootID, s.Installed, s.Open = bootID, nil, false
+}
+
+// repaired notes that what was left unfinished has been repaired, if something was:
+// it waits for a reboot as if it had been installed now.
+func (s *runState) repaired(did bool, now time.Time) {
+	if did && s.Installed == nil {
+		s.Installed = map[string]time.Time{}
+	}
+	for _, title := range s.Unfinished {
+		if _, known := s.Installed[title]; did && !known {
+			s.Installed[title] = now
+		}
+	}
+	s.Unfinished = nil
 }
 
 // intend notes packages that are about to be installed.
 func (s *runState) intend(packages []Package, now time.Time) {
+	s.Open = true
 	if s.Installed == nil {
 		s.Installed = map[string]time.Time{}
 	}
@@ -118,6 +142,7 @@ func (s *runState) intend(packages []Package, now time.Time) {
 // settle forgets what an installation that has ended did not bring.
 func (s *runState) settle(packages []Package, inventory *Inventory) {
 	there := s.pending(inventory)
+	s.Open = false
 	for _, p := range packages {
 		if !there[p.Title()] {
 			delete(s.Installed, p.Title())
