@@ -80,8 +80,10 @@ func TestPropertyListOverARestart(t *testing.T) {
 		w.Close()
 		os.WriteFile(gate, nil, 0o600)
 		if died {
-			eventually(t, "the entry's process ends", func() bool {
-				return os.Remove(filepath.Join(jobsDir(m.config.Dir), "job", "0.awsrunShellScript", "job", "1.1awsrunShellScript", "status")) == nil
+			entry := filepath.Join(jobsDir(m.config.Dir), "job", "0.awsrunShellScript", "job", "1.1awsrunShellScript")
+			eventually(t, "what the entry has printed is kept", func() bool {
+				printed, _ := os.ReadFile(filepath.Join(entry, "stdout"))
+				return string(printed) == "b\n" && os.Remove(filepath.Join(entry, "status")) == nil
 			})
 			m.booted(t, 2)
 		}
