@@ -223,6 +223,7 @@ func TestAssociationSupersedes(t *testing.T) {
 	m.put(modelAssociation, everywhere("rate(30 minutes)"))
 	m.work()
 	first := m.executions(modelAssociation)[0]
+	m.now = m.now.Add(time.Second)
 	m.put(modelAssociation, everywhere("rate(30 minutes)"))
 	step := func() raftstore.CommandCancel {
 		if _, err := m.leader.once(t.Context()); err != nil {
