@@ -22,6 +22,8 @@ type windows struct {
 	log     *slog.Logger
 	// timetables are those of the windows as they were read last.
 	timetables map[string]windowTimetable
+	// unreadable are executions that this program cannot go on with; others go on.
+	unreadable map[string]bool
 	// unknownPause is as the constant.
 	unknownPause time.Duration
 }
@@ -32,7 +34,7 @@ type windowTimetable struct {
 }
 
 func newWindows(cfg Config) *windows {
-	return &windows{store: cfg.Store, compose: cfg.Compose, now: cfg.Now, log: cfg.Log, timetables: map[string]windowTimetable{}, unknownPause: unknownPause}
+	return &windows{store: cfg.Store, compose: cfg.Compose, now: cfg.Now, log: cfg.Log, timetables: map[string]windowTimetable{}, unreadable: map[string]bool{}, unknownPause: unknownPause}
 }
 
 // keepWindows works until ctx ends or something goes wrong.
@@ -98,12 +100,21 @@ func (w *windows) step(r raftstore.Reader) (txn raftstore.Txn, next time.Time, e
 	running := map[string]string{}
 	for _, id := range raftstore.ActiveWindowExecutions(r) {
 		v, err := lookAtExecution(r, id)
-		if err != nil {
-			return txn, next, err
+		if err == nil {
+			running[v.execution.WindowID] = id
+			txn, err = w.execute(r, v, mesh.Epoch, now)
 		}
-		running[v.execution.WindowID] = id
-		if txn, err = w.execute(r, v, mesh.Epoch, now); err != nil || len(txn.Ops) > 0 {
-			return txn, next, err
+		if err != nil {
+			if !w.unreadable[id] {
+				w.log.Error("an execution of a maintenance window cannot be gone on with and is left alone", "execution", id, "error", err)
+			}
+			w.unreadable[id] = true
+			txn = raftstore.Txn{}
+			continue
+		}
+		delete(w.unreadable, id)
+		if len(txn.Ops) > 0 {
+			return txn, next, nil
 		}
 		if now.Before(v.execution.CutoffAt) {
 			soon(v.execution.CutoffAt)

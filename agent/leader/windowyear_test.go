@@ -299,3 +299,23 @@ func (y *windowYear) prove(expected map[string]map[int64]bool, end time.Time) {
 		}
 	}
 }
+
+// An execution that cannot be read, such as one that a newer version wrote, keeps no
+// other from going on.
+func TestAnUnreadableExecutionIsLeftAlone(t *testing.T) {
+	began := windowDay.Add(-time.Hour)
+	y := &windowYear{t: t, rng: rand.New(rand.NewPCG(1, 1)), now: windowDay, memory: newMemory(), ends: map[string]time.Time{}}
+	w := raftstore.Window{ID: "mw-1", Schedule: "cron(0 2 * * ? *)", Duration: 3, Enabled: true, CreatedAt: began, ScheduledAt: began, OpensAfter: began}
+	var birth raftstore.Txn
+	birth.PutMesh(raftstore.Mesh{ID: "mesh", Epoch: 1})
+	putWindow(&birth, w, fmt.Sprintf(firstTask, w.ID))
+	birth.ClaimOpening(raftstore.WindowExecution{ID: "0", WindowID: "mw-0", Status: windowInProgress, Epoch: 1}) // without its plan
+	y.memory.must(birth)
+	leader := y.newLeader(&replica{memory: y.memory}, 0)
+	if _, err := leader.work(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if commands := raftstore.ActiveCommands(y.memory); len(commands) != 1 {
+		t.Errorf("%d commands of the other window, want 1", len(commands))
+	}
+}
