@@ -251,7 +251,7 @@ func (a *associations) documents(ctx context.Context) (time.Time, error) {
 // sweep deletes what is old or has lost its node or association.
 func (a *associations) sweep(ctx context.Context) (time.Time, error) {
 	now := a.now()
-	if due := a.swept.Add(a.sweepEvery); now.Before(due) && now.After(a.swept) {
+	if due := a.swept.Add(a.sweepEvery); now.Before(due) && !now.Before(a.swept) {
 		return due, nil
 	}
 	a.swept = now

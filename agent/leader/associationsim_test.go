@@ -17,7 +17,7 @@ import (
 	"fleetmesh/raftstore"
 )
 
-var associationSeeds = flag.Int("association.seeds", 150, "random schedules of TestAssociationModel")
+var associationSeeds = flag.Int("association.seeds", 60, "random schedules of TestAssociationModel")
 
 // associationModel is a mesh for associations: real transactions, leaders whose writes
 // fail in every way and whose clocks differ, nodes that come and go, and a stand-in for
@@ -506,5 +506,63 @@ func TestAssociationClaimsOnce(t *testing.T) {
 	}
 	if _, err := m.memory.commit(second); !errors.Is(err, raftstore.ErrConflict) {
 		t.Errorf("the second claim: %v", err)
+	}
+}
+
+// countingReader counts the keys that are looked at.
+type countingReader struct {
+	raftstore.Reader
+	keys *int
+}
+
+func (r countingReader) Get(key string) ([]byte, uint64, bool) {
+	*r.keys++
+	return r.Reader.Get(key)
+}
+
+func (r countingReader) Scan(prefix, start string, fn func(string, []byte, uint64) bool) {
+	r.Reader.Scan(prefix, start, func(key string, value []byte, index uint64) bool {
+		*r.keys++
+		return fn(key, value, index)
+	})
+}
+
+type countingRecords struct {
+	Records
+	keys *int
+}
+
+func (c countingRecords) View(fn func(raftstore.Reader) error) error {
+	return c.Records.View(func(r raftstore.Reader) error { return fn(countingReader{r, c.keys}) })
+}
+
+// Where nothing is due a round reads what there is of associations once, and not their
+// nodes; a node that changes is looked at alone.
+func TestAssociationRoundsReadLittle(t *testing.T) {
+	t.Parallel()
+	m := newAssociationModel(t, 1, 100)
+	in := everywhere("cron(0 2 * * ? *)")
+	in["ApplyOnlyAtCronInterval"] = true
+	const many = 100
+	for i := range many {
+		m.put(fmt.Sprintf("6f1e2d3c-4b5a-4697-8877-%012d", i), in)
+	}
+	m.work()
+	keys := 0
+	m.leader.store = countingRecords{m.leader.store, &keys}
+	round := func() int {
+		t.Helper()
+		keys = 0
+		if _, err := m.leader.once(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		return keys
+	}
+	if got := round(); got > 2*many {
+		t.Errorf("a round in which nothing is due looks at %d keys", got)
+	}
+	m.away("mi-00000000000000001")
+	if got := round(); got > 7*many {
+		t.Errorf("a round after a change of one node looks at %d keys", got)
 	}
 }
