@@ -83,7 +83,8 @@ const (
 	AssociationOnce      = "once-"
 	AssociationEnd       = "end-"
 	AssociationCatchUp   = "nodes-"
-	// AssociationTargets looks for nodes that a new version is not for any more.
+	// AssociationTargets looks for nodes that a new version is not for any more; of a
+	// deleted association these are all.
 	AssociationTargets = "targets-"
 )
 

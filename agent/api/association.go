@@ -312,6 +312,7 @@ func (c *call) deleteAssociation(in *ssm.DeleteAssociationInput) (*ssm.DeleteAss
 		}
 	}
 	c.txn.DeleteAssociation(a)
+	c.txn.PutAssociationDue(raftstore.AssociationDue{AssociationID: a.ID, At: c.now, Cause: raftstore.AssociationTargets + strconv.Itoa(a.Version)})
 	c.resource = a.ID
 	return &ssm.DeleteAssociationOutput{}, nil
 }

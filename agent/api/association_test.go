@@ -106,6 +106,16 @@ func TestAssociations(t *testing.T) {
 	if _, err := c.DeleteAssociation(t.Context(), &ssm.DeleteAssociationInput{AssociationId: &id}); err != nil {
 		t.Fatal(err)
 	}
+	forgets := false
+	b.read(func(r raftstore.Reader) error {
+		return raftstore.ScanAssociationsDue(r, func(d raftstore.AssociationDue) bool {
+			forgets = forgets || d.AssociationID == id && strings.HasPrefix(d.Cause, raftstore.AssociationTargets)
+			return true
+		})
+	})
+	if !forgets {
+		t.Error("nothing is due that forgets how the deleted association stands on nodes")
+	}
 	for _, err := range []error{
 		func() error {
 			_, err := c.DeleteAssociation(t.Context(), &ssm.DeleteAssociationInput{AssociationId: &id})

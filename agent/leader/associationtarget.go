@@ -213,12 +213,26 @@ func (a *associations) forget(ctx context.Context, scan func(raftstore.Reader, f
 	return a.dropTargets(ctx, scan, func(raftstore.Reader, raftstore.AssociationTarget) (bool, error) { return true, nil })
 }
 
-// dropStrangers forgets the nodes that a new version of an association is not for.
+// dropStrangers forgets the nodes that a new version of an association is not for, and
+// all nodes of one that is deleted: it counts in no node's compliance from then on.
 func (a *associations) dropStrangers(ctx context.Context, d raftstore.AssociationDue) (done bool, err error) {
-	if p := a.plans[d.AssociationID]; p != nil {
+	deleted := false
+	if err := a.store.View(func(r raftstore.Reader) error {
+		_, err := raftstore.GetAssociation(r, d.AssociationID)
+		if deleted = errors.Is(err, raftstore.ErrNotFound); deleted {
+			return nil
+		}
+		return err
+	}); err != nil {
+		return false, err
+	}
+	if p := a.plans[d.AssociationID]; p != nil || deleted {
 		err := a.dropTargets(ctx, func(r raftstore.Reader, fn func(raftstore.AssociationTarget) bool) error {
 			return raftstore.ScanAssociationTargets(r, d.AssociationID, "", fn)
 		}, func(r raftstore.Reader, s raftstore.AssociationTarget) (bool, error) {
+			if deleted {
+				return true, nil
+			}
 			n, err := raftstore.GetNode(r, s.NodeID)
 			if errors.Is(err, raftstore.ErrNotFound) {
 				return true, nil
